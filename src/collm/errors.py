@@ -1,0 +1,35 @@
+"""Errors a person can act on: each message names the thing, the place and the mend."""
+
+from __future__ import annotations
+
+
+class CollmError(Exception):
+    """Base of every error that collm raises on purpose. The command line prints it without a traceback."""
+
+
+class ConfigError(CollmError):
+    """A configuration that cannot be used: unknown key, wrong type or contradicting values."""
+
+
+class DataError(CollmError):
+    """A data row or file that cannot be used; names file, line and field."""
+
+
+class ModelError(CollmError):
+    """A model folder, tokenizer or checkpoint that cannot be used."""
+
+
+class EnvContractError(CollmError):
+    """An environment that breaks the contract of `collm.envs.base`."""
+
+
+class ContextOverflowError(CollmError):
+    """A single prompt that does not fit into an agent's context window."""
+
+
+class NonFiniteLossError(CollmError):
+    """A loss or gradient that is NaN or infinite; names the member (agent or critic), the update and the episodes."""
+
+
+class RunFolderError(CollmError):
+    """A run folder that is missing, incomplete or already in use."""
