@@ -6,6 +6,10 @@ from __future__ import annotations
 class CollmError(Exception):
     """Base of every error that collm raises on purpose. The command line prints it without a traceback."""
 
+    def add_place(self, place: str) -> None:
+        """Put where it happened in front of the message."""
+        self.args = (f"{place}: {self}", *self.args[1:])
+
 
 class ConfigError(CollmError):
     """A configuration that cannot be used: unknown key, wrong type or contradicting values."""

@@ -1,0 +1,86 @@
+"""LoRA adapters on a shared frozen base, through peft's functional interface.
+
+The base model stays an ordinary transformers model: peft puts its layers into it, and each forward pass says which
+adapter every row uses. Adapters are fp32 whatever the base is stored in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from peft import LoraConfig as PeftLoraConfig
+from peft import inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import set_adapter
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from collm.config.schema import LoraConfig
+from collm.errors import ModelError
+
+
+class AdapterSwitch:
+    """Adds adapters to one base model and selects them, for a whole batch or per row."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model = model
+        self._rows: list[str] | None = None
+        self._hooked: set[int] = set()
+        model.requires_grad_(False)
+
+    def add(self, name: str, config: LoraConfig, seed: int) -> list[nn.Parameter]:
+        """Inject a fresh adapter (B = 0, so the model is unchanged) and return its parameters."""
+        targets = config.targets if config.targets == "all-linear" else [t.strip() for t in config.targets.split(",")]
+        peft_config = PeftLoraConfig(r=config.rank, lora_alpha=config.alpha, lora_dropout=0.0, target_modules=targets, task_type="CAUSAL_LM")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            try:
+                inject_adapter_in_model(peft_config, self._model, adapter_name=name)
+            except ValueError as error:
+                raise ModelError(f"lora.targets={config.targets!r} fits no module of {self._model.config.name_or_path}: {error}") from error
+        for module in self._layers():
+            if id(module) not in self._hooked:
+                module.register_forward_pre_hook(self._pass_rows, with_kwargs=True)
+                self._hooked.add(id(module))
+        parameters = [p for n, p in self._model.named_parameters() if f".{name}." in n and "lora_" in n]
+        for p in parameters:
+            p.data = p.data.float() if p.dtype in (torch.float16, torch.bfloat16) else p.data
+        return parameters
+
+    def use(self, name: str) -> None:
+        """One adapter for every row of the next passes."""
+        self._rows = None
+        set_adapter(self._model, name)
+        # set_adapter marks only the active one trainable; optimizers of the others hold their parameters all the same.
+
+    def use_rows(self, names: Sequence[str]) -> None:
+        """An adapter per row of the next pass (inference only)."""
+        if len(set(names)) == 1:
+            self.use(names[0])
+        else:
+            self._rows = list(names)
+
+    def named_parameters(self, name: str) -> dict[str, nn.Parameter]:
+        """The parameters of one adapter, by their names in the model."""
+        return {n: p for n, p in self._model.named_parameters() if f".{name}." in n and "lora_" in n}
+
+    def merged_state_dict(self, name: str) -> dict[str, Tensor]:
+        """The base's weights with one adapter added in, under the base model's own names; the live base is untouched."""
+        layers = {n: m for n, m in self._model.named_modules() if isinstance(m, LoraLayer)}
+        merged: dict[str, Tensor] = {}
+        for key, value in self._model.state_dict().items():
+            if "lora_" in key:
+                continue
+            owner = key.rpartition(".base_layer.")[0]
+            if owner and key.endswith(".weight") and name in layers[owner].lora_A:
+                value = (value.float() + layers[owner].get_delta_weight(name).float()).to(value.dtype)  # pyright: ignore
+            merged[key.replace(".base_layer.", ".")] = value.detach().clone()
+        return merged
+
+    def _layers(self) -> list[LoraLayer]:
+        return [m for m in self._model.modules() if isinstance(m, LoraLayer)]
+
+    def _pass_rows(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        return None if self._rows is None else (args, {**kwargs, "adapter_names": self._rows})

@@ -1,0 +1,110 @@
+"""Keys and values that live from turn to turn.
+
+A `RowCache` holds one conversation's keys and values on their own, so that conversations may come and go: a batch is
+put together from rows at the start of a generate call and taken apart when rows finish. Keys already carry their
+rotary positions, so a row may be moved to other columns; attention masks say which columns are real.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicLayer
+
+
+@dataclass(slots=True)
+class RowCache:
+    """Keys and values of one conversation's first `len(ids)` tokens: per layer two tensors (heads, T, d)."""
+
+    ids: tuple[int, ...]
+    layers: list[tuple[Tensor, Tensor]]
+
+
+class BufferedLayer(DynamicLayer):
+    """A cache layer that writes into a buffer with room to spare, where `DynamicLayer` copies itself at each token."""
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()
+        self.capacity = capacity
+        self.length = 0
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        self.dtype, self.device = key_states.dtype, key_states.device
+        b, heads, _, d = key_states.shape
+        self.key_buffer = key_states.new_zeros(b, heads, self.capacity, d)
+        self.value_buffer = value_states.new_zeros(b, heads, self.capacity, value_states.shape[-1])
+        self.is_initialized = True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        stop = self.length + key_states.shape[-2]
+        self.key_buffer[:, :, self.length : stop] = key_states
+        self.value_buffer[:, :, self.length : stop] = value_states
+        self.length = stop
+        return self.key_buffer[:, :, :stop], self.value_buffer[:, :, :stop]
+
+    def get_seq_length(self) -> int:
+        return self.length
+
+    def select_rows(self, index: Tensor) -> None:
+        self.key_buffer, self.value_buffer = self.key_buffer[index], self.value_buffer[index]
+
+
+def assemble(rows: Sequence[RowCache | None], kept: Sequence[int], n_layers: int, extra: int) -> tuple[Cache, int]:
+    """A batch cache holding the first `kept[b]` tokens of each row, right-aligned, with room for `extra` more columns.
+
+    Returns the cache and its width, the largest of `kept`.
+    """
+    width = max(kept)
+    layers = [BufferedLayer(width + extra) for _ in range(n_layers)]
+    sample = next((row for row in rows if row is not None), None)
+    if width and sample is not None:
+        for i, layer in enumerate(layers):
+            key, value = sample.layers[i]
+            layer.lazy_initialization(key.new_empty(len(rows), key.shape[0], 0, key.shape[-1]), value.new_empty(len(rows), value.shape[0], 0, value.shape[-1]))
+            for b, (row, n) in enumerate(zip(rows, kept, strict=True)):
+                if row is not None and n:
+                    layer.key_buffer[b, :, width - n : width] = row.layers[i][0][:, :n]
+                    layer.value_buffer[b, :, width - n : width] = row.layers[i][1][:, :n]
+            layer.length = width
+    return Cache(layers=list(layers)), width
+
+
+def take_row(cache: Cache, b: int, mask_T: Tensor, ids: tuple[int, ...]) -> RowCache:
+    """Row b's real columns as a cache of its own; `mask_T` (T,) marks them and there are `len(ids)` of them."""
+    columns = mask_T.nonzero()[:, 0]
+    if len(columns) != len(ids):
+        raise AssertionError(f"{len(columns)} cached columns for {len(ids)} tokens")
+    layers = [(layer.key_buffer[b][:, columns], layer.value_buffer[b][:, columns]) for layer in cache.layers if isinstance(layer, BufferedLayer)]
+    return RowCache(ids, layers)
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many leading tokens two id sequences share."""
+    limit = min(len(a), len(b))
+    if a[:limit] == b[:limit]:
+        return limit
+    return next(i for i in range(limit) if a[i] != b[i])
+
+
+def select_rows(cache: Cache, index: Tensor) -> None:
+    """Keep only the given rows of a batch cache, in place."""
+    for layer in cache.layers:
+        if isinstance(layer, BufferedLayer):
+            layer.select_rows(index)
+
+
+def left_pad(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Ids and mask (B, T), right-aligned."""
+    width = max(len(row) for row in rows)
+    ids_BT = torch.zeros(len(rows), width, dtype=torch.long)
+    mask_BT = torch.zeros(len(rows), width, dtype=torch.long)
+    for b, row in enumerate(rows):
+        ids_BT[b, width - len(row) :] = torch.tensor(row, dtype=torch.long)
+        mask_BT[b, width - len(row) :] = 1
+    return ids_BT.to(device), mask_BT.to(device)

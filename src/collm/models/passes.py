@@ -1,0 +1,116 @@
+"""Forward passes through a Hugging Face decoder: hidden states, logits and values. Nothing here owns weights."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import Cache
+
+from collm.errors import ModelError
+
+
+VALUE_HEAD_FILE = "value_head.safetensors"
+"""Beside the backbone in a saved critic's folder."""
+
+
+class ValueHead(nn.Module):
+    """Scalar head on [hidden state, m_t as numbers], in at least fp32. Starts at zero, so that V = 0 before training."""
+
+    def __init__(self, hidden: int, features: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(hidden + features, 1)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, hidden_PD: Tensor, features_PF: Tensor) -> Tensor:
+        """Values (P,) at P positions."""
+        dtype = self.linear.weight.dtype
+        return self.linear(torch.cat([hidden_PD.to(dtype), features_PF.to(dtype)], dim=-1))[:, 0]
+
+
+def load_critic(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, ValueHead]:
+    """A saved critic: its backbone, tokenizer and value head. V is the head on the last token's hidden state.
+
+    Raises ModelError if the folder holds no value head.
+    """
+    if not (folder / VALUE_HEAD_FILE).is_file():
+        raise ModelError(f"{folder} holds no {VALUE_HEAD_FILE}; give the final/critic folder of a run")
+    backbone = AutoModel.from_pretrained(folder)
+    weights = load_file(folder / VALUE_HEAD_FILE)
+    hidden = backbone.config.get_text_config().hidden_size
+    head = ValueHead(hidden, weights["linear.weight"].shape[1] - hidden)
+    head.load_state_dict(weights)
+    return backbone, AutoTokenizer.from_pretrained(folder), head
+
+
+class DecoderPasses:
+    """Calls one decoder-only model. `model` is a causal LM, or a bare backbone for a critic."""
+
+    def __init__(self, model: PreTrainedModel, device: torch.device) -> None:
+        self.model = model
+        self.device = device
+        self.backbone: PreTrainedModel = model.base_model
+        self.hidden_size: int = model.config.get_text_config().hidden_size
+        self._takes_positions = "position_ids" in inspect.signature(self.backbone.forward).parameters
+        self._head = model.get_output_embeddings() if self.backbone is not model else None
+        self._plain_head = self._head is not None and self._head_is_all_there_is()
+
+    def hidden(self, ids_BT: Tensor) -> Tensor:
+        """Last hidden states (B, T, D) of right-padded sequences."""
+        with self._autocast():
+            return self.backbone(input_ids=ids_BT, use_cache=False).last_hidden_state
+
+    def head(self, hidden_TD: Tensor) -> Tensor:
+        """Vocabulary logits (T, V) of hidden states; only where the model's logits are its head's (`has_plain_head`)."""
+        assert self._head is not None
+        with self._autocast():
+            return self._head(hidden_TD)
+
+    @property
+    def has_plain_head(self) -> bool:
+        """Whether logits = head(last hidden state), without soft-capping or scaling."""
+        return self._plain_head
+
+    def positions_and_head(self, ids_BT: Tensor, rows_P: Tensor, columns_P: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """What predicts the token after (row, column): hidden states (P, D) and the head for them.
+
+        A model that post-processes its logits hands out those logits and the identity instead.
+        """
+        if self._plain_head:
+            return self.hidden(ids_BT)[rows_P, columns_P], self.head
+        with self._autocast():
+            return self.model(input_ids=ids_BT, use_cache=False).logits[rows_P, columns_P], _identity
+
+    def last_logits(self, ids_BT: Tensor, mask_BL: Tensor, positions_BT: Tensor, cache: Cache) -> Tensor:
+        """Logits (B, V) of the last column, with everything in `cache` as context; the cache grows by T."""
+        extra = {"position_ids": positions_BT} if self._takes_positions else {}
+        with self._autocast():
+            if self._plain_head:
+                out = self.backbone(input_ids=ids_BT, attention_mask=mask_BL, past_key_values=cache, use_cache=True, **extra)
+                return self.head(out.last_hidden_state[:, -1])
+            out = self.model(input_ids=ids_BT, attention_mask=mask_BL, past_key_values=cache, use_cache=True, **extra)
+            return out.logits[:, -1]
+
+    @torch.no_grad()
+    def _head_is_all_there_is(self) -> bool:
+        ids = torch.arange(1, 5, device=self.device)[None] % self.model.get_input_embeddings().weight.shape[0]
+        direct = self.model(input_ids=ids, use_cache=False).logits
+        by_head = self._head(self.backbone(input_ids=ids, use_cache=False).last_hidden_state)  # pyright: ignore
+        return bool(torch.equal(direct, by_head))
+
+    @contextlib.contextmanager
+    def _autocast(self) -> Iterator[None]:
+        # bf16 compute over fp32 weights on a GPU; on the CPU bf16 is slower than fp32 and fp64 is wanted by the tests.
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+            yield
+
+
+def _identity(logits: Tensor) -> Tensor:
+    return logits

@@ -1,0 +1,110 @@
+"""A team: agents' policies and critics placed on hosts.
+
+Sections tuned by LoRA that name the same model, device and dtype share one host; everything else gets its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from collm.config.schema import AgentConfig, Config, CriticConfig, ModelSection
+from collm.models.chat import ChatFormat
+from collm.models.critic_input import CriticReader
+from collm.models.generation import DecodeSpec
+from collm.models.host import Host
+from collm.models.loading import LoadedModel, load_model, pick_device, stop_ids
+from collm.models.sampling import SupportRule
+from collm.models.seeds import derive_seed
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """pi_i: an agent's name, the host that holds it and the way its messages become tokens."""
+
+    agent: str
+    host: Host
+    chat: ChatFormat
+    config: AgentConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Critic:
+    """V_phi: its name on its host, its input rendering and the agents whose advantages it gives."""
+
+    name: str
+    host: Host
+    reader: CriticReader
+    agents: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """Everything with weights."""
+
+    policies: dict[str, Policy]
+    critics: dict[str, Critic]
+    hosts: dict[str, Host]
+
+
+def agent_names(n: int) -> list[str]:
+    """agent_0 ... as environments of this project name them."""
+    return [f"agent_{i}" for i in range(n)]
+
+
+def build_team(
+    config: Config,
+    names: list[str],
+    critic_agents: Mapping[str, tuple[str, ...]],
+    n_features: int,
+    live: Mapping[str, LoadedModel],
+) -> Team:
+    """Load every model of the configuration onto its host.
+
+    `names` are the environment's agents in order; `critic_agents` the critics the method wants and whose histories each
+    reads; `n_features` the length of m_t as numbers; `live` holds models that are already in memory, by member name
+    ("agent_0", "critic" ...), used in place of the configured model.
+    Raises ModelError for a model that cannot be loaded or a LoRA target that fits nothing.
+    """
+    builder = _Builder(config, live)
+    policies = {name: builder.policy(name, agent) for name, agent in zip(names, config.agents, strict=True)}
+    models = {name: agent.model for name, agent in zip(names, config.agents, strict=True)}
+    critics = {name: builder.critic(name, agents, models[agents[0]], n_features) for name, agents in critic_agents.items()}
+    return Team(policies, critics, builder.hosts)
+
+
+class _Builder:
+    def __init__(self, config: Config, live: Mapping[str, LoadedModel]) -> None:
+        self._config = config
+        self._live = live
+        self.hosts: dict[str, Host] = {}
+
+    def policy(self, name: str, section: AgentConfig) -> Policy:
+        host = self._host(name, section.model, section, "causal")
+        loaded = host.loaded
+        chat = ChatFormat(loaded.tokenizer, section.template_args)
+        rule = SupportRule(section.temperature, section.top_p, section.top_k)
+        spec = DecodeSpec(rule, section.max_new_tokens, stop_ids(loaded.model, loaded.tokenizer))
+        lora = section.lora if section.tuning == "lora" else None
+        host.add_policy(name, spec, section.optimizer, lora, derive_seed(self._config.seed, "init", name))
+        return Policy(name, host, chat, section)
+
+    def critic(self, name: str, agents: tuple[str, ...], default_model: str, n_features: int) -> Critic:
+        section: CriticConfig = self._config.critic
+        host = self._host(name, section.model or default_model, section, "causal" if section.tuning == "lora" else "backbone")
+        lora = section.lora if section.tuning == "lora" else None
+        features = n_features if section.global_info == "features" else 0
+        host.add_critic(name, features, section.optimizer, lora, derive_seed(self._config.seed, "init", name))
+        reader = CriticReader(name, host.loaded.tokenizer, agents, self._config.history, section.global_info, section.context_window)
+        return Critic(name, host, reader, agents)
+
+    def _host(self, member: str, model: str, section: ModelSection, kind: str) -> Host:
+        shared = f"{model} ({section.dtype} on {section.device})"
+        key = member if section.tuning == "full" or member in self._live else shared
+        if key not in self.hosts:
+            loaded = self._live.get(member) or load_model(model, kind, {"float32": torch.float32, "bfloat16": torch.bfloat16}[section.dtype])
+            training = self._config.training
+            self.hosts[key] = Host(key, loaded, pick_device(section.device), training.micro_batch_tokens, training.gradient_checkpointing)
+        return self.hosts[key]

@@ -1,0 +1,91 @@
+"""What a person watching a run sees: on a terminal a live line, elsewhere one line per update."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from collm.config.schema import Config
+
+
+class Display:
+    """Shows nothing; the base of displays, and what tests and library use get by default."""
+
+    @contextlib.contextmanager
+    def running(self, config: Config, run_dir: Path, done: int) -> Iterator[None]:
+        """Around the training loop; `done` updates were made by earlier sittings."""
+        yield
+
+    def update(self, row: Mapping[str, Any]) -> None:
+        """After each update, with its row of metrics.jsonl."""
+
+    def evaluation(self, row: Mapping[str, Any]) -> None:
+        """After each evaluation, with its row of eval.jsonl."""
+
+    def stopped(self, signal_name: str, run_dir: Path, done: int) -> None:
+        """After a requested stop, once the checkpoint is written."""
+
+
+class ConsoleDisplay(Display):
+    """Progress on a console: return now and at start, env steps/s, tokens/s, time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress: Progress | None = None
+        self._first_return: float | None = None
+        self._started = 0.0
+        self._done_before = 0
+        self._total = 0
+
+    @contextlib.contextmanager
+    def running(self, config: Config, run_dir: Path, done: int) -> Iterator[None]:
+        models = ", ".join(a.model for a in config.agents)
+        self._console.print(f"[bold]{config.method}[/] on [bold]{config.task.name}[/], agents {models}, seed {config.seed}, in {run_dir}")
+        if done:
+            self._console.print(f"resuming after update {done}")
+        self._started, self._done_before, self._total = time.monotonic(), done, config.training.updates
+        if not self._console.is_terminal:
+            yield
+            return
+        columns = (TextColumn("update"), MofNCompleteColumn(), BarColumn(bar_width=20), TextColumn("{task.description}"), TimeElapsedColumn())
+        with Progress(*columns, console=self._console) as progress:
+            self._task = progress.add_task("evaluating the untrained team", total=self._total, completed=done)
+            self._progress = progress
+            try:
+                yield
+            finally:
+                self._progress = None
+
+    def update(self, row: Mapping[str, Any]) -> None:
+        if self._first_return is None:
+            self._first_return = row["return_mean"]
+        text = (
+            f"return {row['return_mean']:.2f} (at start {self._first_return:.2f})  {row['env_steps_per_second']:.1f} env steps/s  "
+            f"{row['tokens_per_second']:.0f} tokens/s  {self._left(row['update'])} left"
+        )
+        if self._progress is not None:
+            self._progress.update(self._task, completed=row["update"], description=text)
+        else:
+            self._console.print(f"update {row['update']}/{self._total}  {text}", highlight=False)
+
+    def evaluation(self, row: Mapping[str, Any]) -> None:
+        low, high = row["return_ci95"]
+        self._console.print(
+            f"held-out return after update {row['update']}: [bold]{row['return_mean']:.2f}[/] (95 % interval {low:.2f} to {high:.2f}, "
+            f"{row['episodes']} episodes), greedy {row['greedy']['return_mean']:.2f}",
+            highlight=False,
+        )
+
+    def stopped(self, signal_name: str, run_dir: Path, done: int) -> None:
+        self._console.print(f"{signal_name}: stopped after update {done}; the checkpoint is written. Continue with\n  collm train --resume {run_dir}")
+
+    def _left(self, done: int) -> str:
+        pace = (time.monotonic() - self._started) / max(1, done - self._done_before)
+        minutes, seconds = divmod(round(pace * (self._total - done)), 60)
+        return f"{minutes}:{seconds:02d}"

@@ -1,0 +1,221 @@
+"""The training loop: roll out, update, log, evaluate, checkpoint."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from collm.algorithms.registry import METHODS
+from collm.config.load import load_config_file
+from collm.config.schema import Config
+from collm.envs.base import TextEnv
+from collm.envs.check import check_observations, global_info
+from collm.envs.data import load_rows
+from collm.envs.registry import make_env
+from collm.errors import ConfigError, NonFiniteLossError, RunFolderError
+from collm.evaluation.evaluator import evaluate
+from collm.models.loading import LoadedModel
+from collm.models.seeds import derive_seed
+from collm.models.team import Team, build_team
+from collm.rollout.collect import EpisodePlan, RolloutSettings, collect, describe
+from collm.training.display import Display
+from collm.training.export import save_final
+from collm.training.learner import Learner
+from collm.training.metrics import Counters, update_metrics
+from collm.training.run_folder import RunFolder
+from collm.training.stop import StopRequested, StopSwitch
+from collm.training.trackers import Trackers
+from collm.types import TaskRow
+
+
+class Trainer:
+    """Trains a team on a task. Build it from a configuration, or from live objects as well.
+
+    `models` puts models that are already in memory in place of the configured ones, by member name ("agent_0",
+    "agent_1", "critic", or "critic_agent_0" ... with CoLLM-DC); `env` is a factory of environments in place of the
+    configured task; `rows` are (train, test) task rows for it.
+
+        trainer = Trainer(config, Path("runs/mine"))
+        trainer.run()
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        run_dir: Path,
+        *,
+        models: Mapping[str, LoadedModel] | None = None,
+        env: Callable[[], TextEnv] | None = None,
+        rows: tuple[list[TaskRow | None], list[TaskRow | None]] | None = None,
+        resume: bool = False,
+        display: Display | None = None,
+    ) -> None:
+        self.config = config
+        self._make_env: Callable[[], TextEnv] = env or (lambda: make_env(config.task, len(config.agents), config.history))
+        self.train_rows, self.test_rows = rows or ((([None], [None])) if env is not None else load_rows(config.task))
+        self.team = self._build_team(models or {})
+        self.folder = RunFolder.open(run_dir) if resume else RunFolder.create(run_dir, config)
+        workers, threads = _parallelism(len(self.team.hosts))
+        self._executor = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,))
+        self.learner = Learner(config, self.team, METHODS[config.method], self._executor)
+        self.counters = Counters()
+        self._saved_update = -1
+        self._resumed = resume and self._load()
+        self._display = display or Display()
+        self._stop = StopSwitch()
+
+    @classmethod
+    def resume(cls, run_dir: Path, **live: Any) -> Trainer:
+        """Continue the run in `run_dir` from its newest checkpoint; `live` as for the constructor.
+
+        Raises RunFolderError if it is no run folder or another process is writing it.
+        """
+        path = run_dir / "config.yaml"
+        if not path.is_file():
+            raise RunFolderError(f"{run_dir} is not a run folder: it has no config.yaml (collm train makes run folders)")
+        return cls(load_config_file(path), run_dir, resume=True, **live)
+
+    def run(self) -> bool:
+        """Train to the last update; returns False if SIGINT or SIGTERM stopped it (a checkpoint is written then).
+
+        Raises NonFiniteLossError, EnvContractError, ContextOverflowError and RunFolderError, each naming the place;
+        everything up to the last finished update is kept and `--resume` continues from there.
+        """
+        config = self.config
+        trackers = Trackers(self.folder.path, config, self.counters.updates)
+        try:
+            with self._stop.listening(), self._display.running(config, self.folder.path, self.counters.updates):
+                if not self._resumed:
+                    self._evaluate(trackers)
+                    self._save()
+                while self.counters.updates < config.training.updates:
+                    self._one_update(trackers)
+                save_final(self.team, self.folder.path / "final")
+        except StopRequested as stop:
+            self._save()
+            self._display.stopped(stop.signal_name, self.folder.path, self.counters.updates)
+            return False
+        except NonFiniteLossError:
+            # Nothing was stepped if it came up in the update's first minibatch: then this is the last good state.
+            if self.learner.policy_steps == self.counters.policy_steps:
+                self._save()
+            raise
+        finally:
+            trackers.close()
+            self._executor.shutdown(cancel_futures=True)
+            self.folder.close()
+        return True
+
+    # -- one update ------------------------------------------------------------------------------------------------
+
+    def _one_update(self, trackers: Trackers) -> None:
+        training, update = self.config.training, self.counters.updates
+        begun = time.perf_counter()
+        settings = RolloutSettings(
+            self.config.history, self.config.context_window, False, update, self.learner.policy_steps, training.episodes_in_flight
+        )
+        episodes, cost = collect(self._plans(update), self._make_env, self.team.policies, settings, self._executor, self._stop.check)
+        score_seconds = self.learner.store(episodes)
+        self._stop.check()
+        update_begun = time.perf_counter()
+        learned = self.learner.update(update)
+        now = time.perf_counter()
+        self.counters.advance(episodes, cost, self.learner.policy_steps)
+        seconds = {"generate": cost.generate_seconds, "reward": cost.reward_seconds, "score": score_seconds, "update": now - update_begun, "total": now - begun}
+        row = update_metrics(self.config, episodes, cost, self.counters, learned, seconds)
+        shown = self.config.logging.episodes_per_update
+        self.folder.append("episodes.jsonl", (describe(e) for e in episodes[:shown]))
+        self.folder.append("metrics.jsonl", [row])
+        trackers.log(row, self.counters.updates)
+        self._display.update(row)
+        done, every = self.counters.updates, self.config.evaluation.every
+        last = done == training.updates
+        if last or (every and done % every == 0):
+            self._evaluate(trackers)
+        if last or done % training.checkpoint_every == 0:
+            self._save()
+
+    def _plans(self, update: int) -> list[EpisodePlan]:
+        """The update's episodes: rows in a new random order each time the training set has been gone through."""
+        count, n_rows = self.config.training.episodes_per_update, len(self.train_rows)
+        plans: list[EpisodePlan] = []
+        for k in range(update * count, (update + 1) * count):
+            sweep, place = divmod(k, n_rows)
+            order = np.random.default_rng(derive_seed(self.config.seed, "order", sweep)).permutation(n_rows)
+            plans.append(EpisodePlan(f"{k:07d}", self.train_rows[order[place]], derive_seed(self.config.seed, "episode", k)))
+        return plans
+
+    def _evaluate(self, trackers: Trackers) -> None:
+        begun = time.perf_counter()
+        sampled, greedy, _ = evaluate(
+            self.config,
+            self.test_rows,
+            self._make_env,
+            self.team.policies,
+            self._executor,
+            self._stop.check,
+            self.config.evaluation.sampled_episodes,
+            self.config.seed,
+        )
+        row = {
+            "update": self.counters.updates,
+            "env_steps": self.counters.env_steps,
+            **sampled.as_dict(),
+            "greedy": greedy.as_dict(),
+            "seconds_evaluate": time.perf_counter() - begun,
+        }
+        self.folder.append("eval.jsonl", [row])
+        trackers.log({"eval/return_mean": sampled.return_mean, "eval/greedy_return_mean": greedy.return_mean}, self.counters.updates)
+        self._display.evaluation(row)
+
+    # -- state -----------------------------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        if self._saved_update == self.counters.updates:
+            return
+        state = {
+            "counters": self.counters.state(),
+            "policy_steps": self.learner.policy_steps,
+            "buffer": self.learner.buffer.state(),
+            "hosts": {name: host.state() for name, host in self.team.hosts.items()},
+        }
+        self.folder.save_checkpoint(self.counters.updates, state, self.config.training.keep_checkpoints)
+        self._saved_update = self.counters.updates
+
+    def _load(self) -> bool:
+        """Take up the newest checkpoint; False where the run was killed before its first."""
+        state = self.folder.load_checkpoint()
+        if state is None:
+            self.folder.cut_logs(dict.fromkeys(self.folder.log_sizes(), 0))
+            return False
+        self.folder.cut_logs(state["log_sizes"])
+        self.counters.load_state(state["counters"])
+        self.learner.policy_steps = state["policy_steps"]
+        self.learner.buffer.load_state(state["buffer"])
+        for name, host in self.team.hosts.items():
+            host.load_state(state["hosts"][name])
+        self._saved_update = self.counters.updates
+        return True
+
+    def _build_team(self, live: Mapping[str, LoadedModel]) -> Team:
+        probe = self._make_env()
+        names = list(probe.possible_agents)
+        if len(names) != len(self.config.agents):
+            raise ConfigError(f"the environment has {len(names)} agents ({', '.join(names)}), the configuration {len(self.config.agents)}; give one agents.N section per agent")
+        observations, _ = probe.reset(seed=0, options={"task": self.train_rows[0]})
+        check_observations(observations, names)
+        n_features = len(global_info(probe.state()).features)
+        return build_team(self.config, names, METHODS[self.config.method].critics(names), n_features, live)
+
+
+def _parallelism(n_hosts: int) -> tuple[int, int]:
+    """Worker threads (one per host) and torch threads in each, so that busy hosts share the cores and none waits."""
+    cores = len(os.sched_getaffinity(0))
+    return n_hosts, max(1, cores // min(n_hosts, cores))

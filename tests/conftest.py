@@ -1,0 +1,22 @@
+"""Shared by all tests: one torch thread for the same numbers everywhere, and where ../shared lies."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(Path(__file__).parent))
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The project's shared folder; tests that read it are skipped where it is absent."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not here: recorded rewards and real data live there")
+    return folder
