@@ -6,6 +6,7 @@ adapter every row uses. Adapters are fp32 whatever the base is stored in.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,7 +35,9 @@ class AdapterSwitch:
         """Inject a fresh adapter (B = 0, so the model is unchanged) and return its parameters."""
         targets = config.targets if config.targets == "all-linear" else [t.strip() for t in config.targets.split(",")]
         peft_config = PeftLoraConfig(r=config.rank, lora_alpha=config.alpha, lora_dropout=0.0, target_modules=targets, task_type="CAUSAL_LM")
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            # Several adapters on one base are the point here.
+            warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
             torch.manual_seed(seed)
             try:
                 inject_adapter_in_model(peft_config, self._model, adapter_name=name)

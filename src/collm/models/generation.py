@@ -5,6 +5,7 @@ Per row the draws depend only on the row's seed. Rows that finish are taken out 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
+from collm.errors import NonFiniteLossError
 from collm.models.kv import RowCache, assemble, common_prefix, left_pad, select_rows, take_row
 from collm.models.sampling import RuleRows, SupportRule, inverse_cdf_sample, support_log_softmax, uniforms
 from collm.types import StopReason
@@ -89,7 +91,7 @@ def generate(
     rows, logits_BV = _prefill(requests, specs, forward, caches or {}, n_layers, device)
     outputs = [_Output() for _ in requests]
     for step in range(max(spec.max_new_tokens for spec in specs)):
-        token_B = _draw(rows, logits_BV, step, outputs)
+        token_B = _draw(rows, logits_BV, step, requests, outputs)
         _note_stops(rows, token_B, specs, outputs)
         if all(rows.done):
             break
@@ -150,12 +152,15 @@ def _prefill(
     return rows, logits_BV
 
 
-def _draw(rows: _Rows, logits_BV: Tensor, step: int, outputs: list[_Output]) -> Tensor:
+def _draw(rows: _Rows, logits_BV: Tensor, step: int, requests: Sequence[GenerationRequest], outputs: list[_Output]) -> Tensor:
     """Sample one token per live row and book its log-probability."""
     logprob_BV, mass_B = support_log_softmax(logits_BV, rules=rows.rules)
     token_B = inverse_cdf_sample(logprob_BV, rows.uniform_BT[:, step])
-    token_B = torch.where(rows.greedy_B, logits_BV.argmax(-1), token_B)
+    # NaN logits push the quantile past the last token; the clamp lets the check below see them.
+    token_B = torch.where(rows.greedy_B, logits_BV.argmax(-1), token_B.clamp(max=logits_BV.shape[-1] - 1))
     logprobs = logprob_BV.gather(-1, token_B[:, None])[:, 0].tolist()
+    if broken := [i for i, logprob in zip(rows.index, logprobs, strict=True) if math.isnan(logprob)]:
+        raise NonFiniteLossError(f"{requests[broken[0]].member}: its logits are not finite while generating ({requests[broken[0]].key}); the weights have diverged")
     for i, done, token, logprob, mass in zip(rows.index, rows.done, token_B.tolist(), logprobs, mass_B.tolist(), strict=True):
         if not done:
             outputs[i].ids.append(token)

@@ -73,16 +73,17 @@ def support_log_softmax(logits_BV: Tensor, rules: RuleRows, chosen_B: Tensor | N
     """
     wide = torch.promote_types(logits_BV.dtype, torch.float32)
     scaled_BV = logits_BV.to(wide) / rules.temperature_B[:, None].to(wide)
-    full_BV = scaled_BV.log_softmax(-1)
     if not rules.truncates:
+        full_BV = scaled_BV.log_softmax(-1)
         return full_BV, torch.ones_like(full_BV[:, 0])
     with torch.no_grad():
         keep_BV = support_mask(scaled_BV, rules)
         if chosen_B is not None:
             keep_BV.scatter_(-1, chosen_B[:, None], True)
-    cut_BV = full_BV.masked_fill(~keep_BV, -torch.inf)
-    log_mass_B = cut_BV.logsumexp(-1)
-    return cut_BV - log_mass_B[:, None], log_mass_B.detach().exp()
+    cut_BV = scaled_BV.masked_fill(~keep_BV, -torch.inf)
+    with torch.no_grad():
+        kept_mass_B = (cut_BV.logsumexp(-1) - scaled_BV.logsumexp(-1)).exp()
+    return cut_BV.log_softmax(-1), kept_mass_B
 
 
 def uniforms(seed: int, count: int) -> np.ndarray:
