@@ -1,8 +1,8 @@
 """The same as the command line, in Python.
 
-    import collm
-    run = collm.train("strbuild", overrides=["training.updates=20"])
-    print(run.evaluations[0]["return_mean"], "->", run.evaluations[-1]["return_mean"])
+import collm
+run = collm.train("strbuild", overrides=["training.updates=20"])
+print(run.evaluations[0]["return_mean"], "->", run.evaluations[-1]["return_mean"])
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ def resume(run_dir: Path | str, *, console: Console | None = None) -> Run:
     return _finish(Trainer.resume(folder, display=_display(console)), folder, console)
 
 
-def evaluate(run_dir: Path | str, *, episodes: int | None = None, seed: int | None = None, console: Console | None = None) -> dict[str, Any]:
+def evaluate(
+    run_dir: Path | str, *, episodes: int | None = None, seed: int | None = None, console: Console | None = None
+) -> dict[str, Any]:
     """Evaluate the final agents of a run on its whole test split and append the row to eval.jsonl.
 
     `episodes` and `seed` default to the run's own. Raises RunFolderError where the run has no final agents yet.
@@ -105,7 +107,9 @@ def evaluate(run_dir: Path | str, *, episodes: int | None = None, seed: int | No
 def _evaluate_final(folder: Path, episodes: int | None, seed: int | None, console: Console | None) -> dict[str, Any]:
     trained = load_config_file(folder / "config.yaml")
     names = agent_names(len(trained.agents))
-    agents = [a.model_copy(update={"model": str(folder / "final" / n), "tuning": "full"}) for n, a in zip(names, trained.agents, strict=True)]
+    agents = [
+        a.model_copy(update={"model": str(folder / "final" / n), "tuning": "full"}) for n, a in zip(names, trained.agents, strict=True)
+    ]
     config = trained.model_copy(update={"agents": agents})
     team = build_team(config, names, {}, 0, {})
     _, test_rows = load_rows(config.task)

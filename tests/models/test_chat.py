@@ -45,7 +45,9 @@ def test_models_without_a_template_get_the_plain_one():
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.text(max_size=12), st.lists(st.integers(0, 255), min_size=1, max_size=6), st.booleans()), min_size=1, max_size=5))
+@given(
+    st.lists(st.tuples(st.text(max_size=12), st.lists(st.integers(0, 255), min_size=1, max_size=6), st.booleans()), min_size=1, max_size=5)
+)
 def test_sampled_ids_stay_as_sampled_and_contexts_only_grow(turns):
     history = TokenHistory("a", chat(), "full", 10000, 10)
     before: tuple[int, ...] = ()
@@ -88,7 +90,8 @@ def test_a_template_that_drops_answers_is_refused():
 
 def test_a_template_with_a_thinking_block_in_the_generation_prompt():
     template = (
-        "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% if m['role'] == 'assistant' %}<|end|>{% endif %}{{ '\n' }}{% endfor %}"
+        "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% if m['role'] == 'assistant' %}<|end|>{% endif %}"
+        "{{ '\n' }}{% endfor %}"
         "{% if add_generation_prompt %}[assistant]{% if not enable_thinking %}<think></think>{% endif %}{% endif %}"
     )
     history = TokenHistory("a", ChatFormat(byte_tokenizer(chat_template=template), {"enable_thinking": False}), "full", 500, 10)

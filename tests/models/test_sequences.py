@@ -47,7 +47,11 @@ def test_branches_of_one_history_stay_apart():
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.tuples(st.lists(st.integers(0, 2), min_size=1, max_size=5), st.lists(st.integers(0, 2), min_size=1, max_size=3)), max_size=12))
+@given(
+    st.lists(
+        st.tuples(st.lists(st.integers(0, 2), min_size=1, max_size=5), st.lists(st.integers(0, 2), min_size=1, max_size=3)), max_size=12
+    )
+)
 def test_every_sample_is_found_once_at_its_span(pairs):
     samples = [sample(c, r) for c, r in pairs]
     seen = []

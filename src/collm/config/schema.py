@@ -7,94 +7,127 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
+class Contradiction(ValueError):
+    """Raised by a section's validator where its values do not fit together; `keys` names them relative to the section."""
+
+    def __init__(self, message: str, *keys: str) -> None:
+        super().__init__(message)
+        self.keys = keys
+
+
 class Section(BaseModel):
     """A frozen part of the configuration that refuses keys it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+RowSlice = Annotated[str, Field(pattern=r"^\d*:\d*$", examples=["0:8"])]
 
 
 class TaskSection(Section):
     """What every task has, built-in or your own."""
 
-    env: str | None = Field(None, description="import path pkg.module:Class of an environment used in place of the built-in one")
+    env: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        examples=["my_pkg.my_mod:MyEnv"],
+        description="import path pkg.module:Class of an environment used in place of the built-in one",
+    )
     env_args: dict[str, Any] = Field(default_factory=dict, description="keyword arguments for the class named by env")
-    data: str | None = Field(None, description="task rows: a .jsonl, .json or .csv path, or a Hub data set id; null = built in")
-    train_rows: str = Field("0:", pattern=r"^\d*:\d*$", description="slice start:stop of the rows to train on")
-    test_rows: str = Field("0:", pattern=r"^\d*:\d*$", description="slice start:stop of the rows to evaluate on")
+    data: str | None = Field(default=None, description="task rows: a .jsonl, .json or .csv path, or a Hub data set id; null = built in")
+    train_rows: RowSlice = Field(default="0:", description="slice start:stop of the rows to train on")
+    test_rows: RowSlice = Field(default="0:", description="slice start:stop of the rows to evaluate on")
 
 
 class StrBuildTask(TaskSection):
     """StrBuild: agents place blocks that spell a string (H = 4)."""
 
-    name: Literal["strbuild"] = Field("strbuild", description="the task")
-    profile: Literal["paper", "comlrl"] = Field("paper", description="reward numbers: the paper's, or the released code's to the last digit")
-    train_rows: str = Field("0:8", pattern=r"^\d*:\d*$", description="slice start:stop of the rows to train on")
-    test_rows: str = Field("8:10", pattern=r"^\d*:\d*$", description="slice start:stop of the rows to evaluate on")
-    turns: int = Field(4, ge=1, description="H, the turn limit")
-    feedback: Literal["position", "perfect", "score"] = Field("position", description="what the agents are told after a turn")
-    world: Literal["reset", "persistent"] = Field("reset", description="each turn starts from an empty world, or from the last one")
-    palettes: list[list[str]] | None = Field(None, description="block ids per agent; null = the task's own palettes (up to 5 agents)")
-    max_commands: int = Field(300, ge=1, description="accepted commands per turn, split over the agents (remainder to the first)")
-    coverage_weight: float = Field(2.0, description="weight of covered target cells / target cells")
-    extra_weight: float = Field(1.5, description="weight of extra blocks / N_E")
-    adjacency_weight: float | None = Field(None, description="w_adj, weight of side-sharing pairs with equal texture; null = the profile's")
-    palette_weight: float | None = Field(None, description="w_pal, per agent whose whole palette does not appear; null = the profile's")
-    extra_cells: Literal["target", "non_target"] | None = Field(None, description="N_E: target cells or the box's other cells; null = the profile's")
-    show_target: bool | None = Field(None, description="show the target grid in turn 1; null = the profile's")
-    solved_above: float = Field(1.9, description="a score above this ends the episode as solved")
-    original_prompt: bool = Field(True, description="repeat the first prompt after the feedback (history: last only)")
-    previous_response: bool = Field(True, description="quote the agent's own previous response (history: last only)")
+    name: Literal["strbuild"] = Field(default="strbuild", description="the task")
+    profile: Literal["paper", "comlrl"] = Field(
+        default="paper", description="reward numbers: the paper's, or the released code's to the last digit"
+    )
+    train_rows: RowSlice = Field(default="0:8", description="slice start:stop of the rows to train on")
+    test_rows: RowSlice = Field(default="8:10", description="slice start:stop of the rows to evaluate on")
+    turns: int = Field(default=4, ge=1, description="H, the turn limit")
+    feedback: Literal["position", "perfect", "score"] = Field(default="position", description="what the agents are told after a turn")
+    world: Literal["reset", "persistent"] = Field(default="reset", description="each turn starts from an empty world, or from the last one")
+    palettes: list[list[str]] | None = Field(
+        default=None, description="block ids per agent; null = the task's own palettes (up to 5 agents)"
+    )
+    max_commands: int = Field(default=300, ge=1, description="accepted commands per turn, split over the agents (remainder to the first)")
+    coverage_weight: float = Field(default=2.0, description="weight of covered target cells / target cells")
+    extra_weight: float = Field(default=1.5, description="weight of extra blocks / N_E")
+    adjacency_weight: float | None = Field(
+        default=None, description="w_adj, weight of side-sharing pairs with equal texture; null = the profile's"
+    )
+    palette_weight: float | None = Field(
+        default=None, description="w_pal, per agent whose whole palette does not appear; null = the profile's"
+    )
+    extra_cells: Literal["target", "non_target"] | None = Field(
+        default=None, description="N_E: target cells or the box's other cells; null = the profile's"
+    )
+    show_target: bool | None = Field(default=None, description="show the target grid in turn 1; null = the profile's")
+    solved_above: float = Field(default=1.9, description="a score above this ends the episode as solved")
+    original_prompt: bool = Field(default=True, description="repeat the first prompt after the feedback (history: last only)")
+    previous_response: bool = Field(default=True, description="quote the agent's own previous response (history: last only)")
 
 
 class CustomTask(TaskSection):
     """Your own environment, named by task.env."""
 
-    name: Literal["custom"] = Field("custom", description="the task")
+    name: Literal["custom"] = Field(default="custom", description="the task")
 
     @model_validator(mode="after")
     def _needs_env(self) -> CustomTask:
         if self.env is None:
-            raise ValueError("task 'custom' needs task.env, the import path pkg.module:Class of your environment")
+            raise Contradiction("task 'custom' needs task.env, the import path pkg.module:Class of your environment", "env")
         return self
 
 
-TaskConfig = Annotated[StrBuildTask | CustomTask, Field(discriminator="name")]
+AnyTask = StrBuildTask | CustomTask
+TaskConfig = Annotated[AnyTask, Field(discriminator="name")]
 
 
 class LoraConfig(Section):
     """Low-rank adapters over a frozen base."""
 
-    rank: int = Field(16, ge=1, description="rank of the update matrices")
-    alpha: float = Field(32.0, gt=0, description="scale numerator: the update is alpha / rank * B A")
-    targets: str = Field("all-linear", description="module names to adapt, comma-separated, or all-linear")
+    rank: int = Field(default=16, ge=1, description="rank of the update matrices")
+    alpha: float = Field(default=32.0, gt=0, description="scale numerator: the update is alpha / rank * B A")
+    targets: str = Field(default="all-linear", description="module names to adapt, comma-separated, or all-linear")
 
 
 class OptimizerConfig(Section):
     """AdamW and its schedule. Master weights are always fp32."""
 
-    learning_rate: float = Field(5e-6, gt=0, description="peak learning rate")
-    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
-    gradient_clip: float | None = Field(1.0, gt=0, description="largest global gradient norm; null = no clipping")
-    schedule: Literal["constant", "linear", "cosine"] = Field("constant", description="decay over training.updates, after warm-up")
-    warmup_updates: int = Field(0, ge=0, description="updates over which the learning rate rises linearly from 0")
+    learning_rate: float = Field(default=5e-6, gt=0, description="peak learning rate")
+    weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay")
+    gradient_clip: float | None = Field(default=1.0, gt=0, description="largest global gradient norm; null = no clipping")
+    schedule: Literal["constant", "linear", "cosine"] = Field(default="constant", description="decay over training.updates, after warm-up")
+    warmup_updates: int = Field(default=0, ge=0, description="updates over which the learning rate rises linearly from 0")
 
 
 class ModelSection(Section):
     """A language model and how it is tuned."""
 
-    model: str = Field("tiny-a", description="built-in name (collm list models), Hugging Face folder or Hub id")
-    tuning: Literal["full", "lora"] = Field("full", description="train all weights, or an adapter over a base shared with equal models")
+    model: str = Field(default="tiny-a", description="built-in name (collm list models), Hugging Face folder or Hub id")
+    tuning: Literal["full", "lora"] = Field(
+        default="full", description="train all weights, or an adapter over a base shared with equal models"
+    )
     lora: LoraConfig = Field(default_factory=LoraConfig, description="adapter shape, for tuning: lora")
-    dtype: Literal["float32", "bfloat16"] = Field("float32", description="storage of a frozen LoRA base; full tuning keeps float32 master weights")
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="storage of a frozen LoRA base; full tuning keeps float32 master weights"
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="optimizer of this model")
 
     @model_validator(mode="after")
     def _master_weights(self) -> ModelSection:
         if self.tuning == "full" and self.dtype != "float32":
-            raise ValueError(
+            raise Contradiction(
                 "dtype: bfloat16 contradicts tuning: full (bf16 weights lose Adam steps near 5e-6); "
-                "use dtype: float32 (bf16 autocast is on by itself on a GPU) or tuning: lora"
+                "use dtype: float32 (bf16 autocast is on by itself on a GPU) or tuning: lora",
+                "dtype",
+                "tuning",
             )
         return self
 
@@ -102,10 +135,10 @@ class ModelSection(Section):
 class AgentConfig(ModelSection):
     """One agent: its model and its sampling."""
 
-    temperature: float = Field(1.0, gt=0, description="sampling temperature; log-probabilities use the same")
-    top_p: float = Field(1.0, gt=0, le=1, description="nucleus: smallest set of tokens with this much mass; 1 = off")
-    top_k: int = Field(0, ge=0, description="keep the k likeliest tokens; 0 = off")
-    max_new_tokens: int = Field(256, ge=1, description="M, the longest response in tokens")
+    temperature: float = Field(default=1.0, gt=0, description="sampling temperature; log-probabilities use the same")
+    top_p: float = Field(default=1.0, gt=0, le=1, description="nucleus: smallest set of tokens with this much mass; 1 = off")
+    top_k: int = Field(default=0, ge=0, description="keep the k likeliest tokens; 0 = off")
+    max_new_tokens: int = Field(default=256, ge=1, description="M, the longest response in tokens")
     template_args: dict[str, Any] = Field(
         default_factory=lambda: {"enable_thinking": False}, description="extra variables for the model's chat template"
     )
@@ -114,76 +147,92 @@ class AgentConfig(ModelSection):
 class CriticConfig(ModelSection):
     """The critic (CoLLM-CC) or every agent's critic (CoLLM-DC)."""
 
-    model: str | None = Field(None, description="as for agents; null = agent 0's model (CC) or each agent's own (DC)")  # type: ignore[assignment]
-    global_info: Literal["text", "features", "none"] = Field("text", description="how the critic reads m_t: as text, as numbers before the head, or not")
-    context_window: int = Field(2048, ge=16, description="longest critic input in tokens; the oldest whole turns are dropped beyond it")
-    value_clip: float | None = Field(None, gt=0, description="PPO-style: the value may move this far from its old value; null = off")
+    model: str | None = Field(default=None, description="as for agents; null = agent 0's model (CC) or each agent's own (DC)")  # type: ignore[assignment]
+    global_info: Literal["text", "features", "none"] = Field(
+        default="text", description="how the critic reads m_t: as text, as numbers before the head, or not"
+    )
+    context_window: int = Field(
+        default=2048, ge=16, description="longest critic input in tokens; the oldest whole turns are dropped beyond it"
+    )
+    value_clip: float | None = Field(
+        default=None, gt=0, description="PPO-style: the value may move this far from its old value; null = off"
+    )
 
 
 class AlgorithmConfig(Section):
     """Actor-critic settings (method.md section 5)."""
 
-    discount: float = Field(0.9, ge=0, le=1, description="gamma, per turn")
-    epochs: int = Field(1, ge=1, description="E, passes over the drawn transitions per update")
-    minibatch: int | None = Field(None, ge=1, description="joint transitions per optimizer step; null = all of them")
-    clip_ratio: float | None = Field(None, gt=0, description="PPO clip of the sequence-level ratio to [1-c, 1+c]; null = off")
-    advantage_normalization: Literal["off", "batch", "per_turn"] = Field("batch", description="subtract mean and divide by deviation")
-    advantage_clip: float | None = Field(None, gt=0, description="clamp advantages to [-c, c] after normalisation; null = off")
+    discount: float = Field(default=0.9, ge=0, le=1, description="gamma, per turn")
+    epochs: int = Field(default=1, ge=1, description="E, passes over the drawn transitions per update")
+    minibatch: int | None = Field(default=None, ge=1, description="joint transitions per optimizer step; null = all of them")
+    clip_ratio: float | None = Field(default=None, gt=0, description="PPO clip of the sequence-level ratio to [1-c, 1+c]; null = off")
+    advantage_normalization: Literal["off", "batch", "per_turn"] = Field(
+        default="batch", description="subtract mean and divide by deviation"
+    )
+    advantage_clip: float | None = Field(default=None, gt=0, description="clamp advantages to [-c, c] after normalisation; null = off")
 
 
 class ReplayConfig(Section):
     """The replay buffer."""
 
-    capacity: int = Field(4096, ge=1, description="joint transitions kept; the oldest leave first")
-    max_policy_lag: int = Field(0, ge=0, description="oldest usable transition, in updates; 0 = on-policy, cleared after each update")
-    draw: int | None = Field(None, ge=1, description="joint transitions drawn per epoch; null = every usable one")
-    sampling: Literal["uniform", "newest"] = Field("uniform", description="how they are drawn when draw leaves some out")
+    capacity: int = Field(default=4096, ge=1, description="joint transitions kept; the oldest leave first")
+    max_policy_lag: int = Field(
+        default=0, ge=0, description="oldest usable transition, in updates; 0 = on-policy, cleared after each update"
+    )
+    draw: int | None = Field(default=None, ge=1, description="joint transitions drawn per epoch; null = every usable one")
+    sampling: Literal["uniform", "newest"] = Field(default="uniform", description="how they are drawn when draw leaves some out")
 
 
 class TrainingConfig(Section):
     """Length of a run and its batches."""
 
-    updates: int = Field(40, ge=1, description="updates in the whole run")
-    episodes_per_update: int = Field(32, ge=1, description="episodes sampled before each update")
-    episodes_in_flight: int = Field(64, ge=1, description="most episodes generated together in one batch")
-    micro_batch_tokens: int = Field(16384, ge=1, description="token budget of one forward-backward pass; gradients accumulate")
-    gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass to save memory")
-    checkpoint_every: int = Field(1, ge=1, description="updates between checkpoints (the last update always has one)")
-    keep_checkpoints: int = Field(2, ge=1, description="newest checkpoints kept on disk")
+    updates: int = Field(default=40, ge=1, description="updates in the whole run")
+    episodes_per_update: int = Field(default=32, ge=1, description="episodes sampled before each update")
+    episodes_in_flight: int = Field(default=64, ge=1, description="most episodes generated together in one batch")
+    micro_batch_tokens: int = Field(default=16384, ge=1, description="token budget of one forward-backward pass; gradients accumulate")
+    gradient_checkpointing: bool = Field(default=False, description="recompute activations in the backward pass to save memory")
+    checkpoint_every: int = Field(default=1, ge=1, description="updates between checkpoints (the last update always has one)")
+    keep_checkpoints: int = Field(default=2, ge=1, description="newest checkpoints kept on disk")
 
 
 class EvaluationConfig(Section):
     """Evaluation on the whole test split."""
 
-    every: int = Field(10, ge=0, description="updates between evaluations; 0 = only before and after training")
-    sampled_episodes: int = Field(64, ge=1, description="episodes sampled at the agents' temperature, spread over the test rows (at least one each)")
-    bootstrap: int = Field(2000, ge=100, description="resamples for the 95 % interval of the mean")
+    every: int = Field(default=10, ge=0, description="updates between evaluations; 0 = only before and after training")
+    sampled_episodes: int = Field(
+        default=64, ge=1, description="episodes sampled at the agents' temperature, spread over the test rows (at least one each)"
+    )
+    bootstrap: int = Field(default=2000, ge=100, description="resamples for the 95 % interval of the mean")
 
 
 class WandbConfig(Section):
     """Weights & Biases tracking, only if this section is given (needs the extra collm[wandb])."""
 
-    project: str = Field("collm", description="project name")
-    mode: Literal["online", "offline"] = Field("online", description="offline keeps the run on disk")
+    project: str = Field(default="collm", description="project name")
+    mode: Literal["online", "offline"] = Field(default="online", description="offline keeps the run on disk")
 
 
 class LoggingConfig(Section):
     """What a run writes beside its metrics."""
 
-    episodes_per_update: int | None = Field(16, ge=0, description="episodes of each update written to episodes.jsonl; null = all")
-    tensorboard: bool = Field(True, description="write TensorBoard events")
-    wandb: WandbConfig | None = Field(None, description="Weights & Biases section; null = off")
+    episodes_per_update: int | None = Field(default=16, ge=0, description="episodes of each update written to episodes.jsonl; null = all")
+    tensorboard: bool = Field(default=True, description="write TensorBoard events")
+    wandb: WandbConfig | None = Field(default=None, description="Weights & Biases section; null = off")
 
 
 class Config(Section):
     """A whole run."""
 
-    seed: int = Field(0, ge=0, description="seeds everything: same config, same machine, same numbers")
-    method: Literal["collm-cc", "collm-dc"] = Field("collm-cc", description="the algorithm (collm list methods)")
-    history: Literal["full", "last"] = Field("full", description="agents see all their turns, or only the newest prompt")
-    context_window: int = Field(2048, ge=16, description="C, tokens of an agent's history and response; the oldest whole turns are dropped beyond it")
+    seed: int = Field(default=0, ge=0, description="seeds everything: same config, same machine, same numbers")
+    method: Literal["collm-cc", "collm-dc"] = Field(default="collm-cc", description="the algorithm (collm list methods)")
+    history: Literal["full", "last"] = Field(default="full", description="agents see all their turns, or only the newest prompt")
+    context_window: int = Field(
+        default=2048, ge=16, description="C, tokens of an agent's history and response; the oldest whole turns are dropped beyond it"
+    )
     task: TaskConfig = Field(default_factory=StrBuildTask, description="the task")
-    agents: list[AgentConfig] = Field(default_factory=lambda: [AgentConfig(), AgentConfig()], min_length=1, description="one entry per agent")
+    agents: list[AgentConfig] = Field(
+        default_factory=lambda: [AgentConfig(), AgentConfig()], min_length=1, description="one entry per agent"
+    )
     critic: CriticConfig = Field(default_factory=CriticConfig, description="the critic or critics")
     algorithm: AlgorithmConfig = Field(default_factory=AlgorithmConfig, description="actor-critic settings")
     replay: ReplayConfig = Field(default_factory=ReplayConfig, description="the replay buffer")
@@ -195,13 +244,21 @@ class Config(Section):
     def _fits_together(self) -> Config:
         for i, agent in enumerate(self.agents):
             if agent.max_new_tokens >= self.context_window:
-                raise ValueError(
+                raise Contradiction(
                     f"agents.{i}.max_new_tokens={agent.max_new_tokens} leaves no room for a prompt in "
-                    f"context_window={self.context_window}; raise context_window or lower max_new_tokens"
+                    f"context_window={self.context_window}; raise context_window or lower max_new_tokens",
+                    f"agents.{i}.max_new_tokens",
+                    "context_window",
                 )
         task = self.task
         if isinstance(task, StrBuildTask) and task.palettes is not None and len(task.palettes) != len(self.agents):
-            raise ValueError(f"task.palettes names {len(task.palettes)} palettes for {len(self.agents)} agents; give one per agent")
+            raise Contradiction(
+                f"task.palettes names {len(task.palettes)} palettes for {len(self.agents)} agents; give one per agent",
+                "task.palettes",
+                "agents",
+            )
         if self.replay.draw is not None and self.replay.draw > self.replay.capacity:
-            raise ValueError(f"replay.draw={self.replay.draw} is more than replay.capacity={self.replay.capacity}")
+            raise Contradiction(
+                f"replay.draw={self.replay.draw} is more than replay.capacity={self.replay.capacity}", "replay.draw", "replay.capacity"
+            )
         return self

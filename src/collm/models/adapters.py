@@ -34,7 +34,13 @@ class AdapterSwitch:
     def add(self, name: str, config: LoraConfig, seed: int) -> list[nn.Parameter]:
         """Inject a fresh adapter (B = 0, so the model is unchanged) and return its parameters."""
         targets = config.targets if config.targets == "all-linear" else [t.strip() for t in config.targets.split(",")]
-        peft_config = PeftLoraConfig(r=config.rank, lora_alpha=config.alpha, lora_dropout=0.0, target_modules=targets, task_type="CAUSAL_LM")
+        peft_config = PeftLoraConfig(
+            r=config.rank,
+            lora_alpha=config.alpha,  # pyright: ignore[reportArgumentType]
+            lora_dropout=0.0,
+            target_modules=targets,
+            task_type="CAUSAL_LM",
+        )
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             # Several adapters on one base are the point here.
             warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
@@ -82,7 +88,7 @@ class AdapterSwitch:
             merged[key.replace(".base_layer.", ".")] = value.detach().clone()
         return merged
 
-    def _layers(self) -> list[LoraLayer]:
+    def _layers(self) -> list[nn.Module]:
         return [m for m in self._model.modules() if isinstance(m, LoraLayer)]
 
     def _pass_rows(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:

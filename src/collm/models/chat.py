@@ -5,11 +5,12 @@ Responses enter the history as the ids that were sampled. Only the text between 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from transformers import PreTrainedTokenizerBase
 
 from collm.errors import ContextOverflowError, ModelError
+from collm.models.text import ids_text, text_ids
 
 PLAIN_TEMPLATE = (
     "{{ bos_token or '' }}{% for m in messages %}{% if m['role'] == 'user' %}User: {{ m['content'] }}\n"
@@ -32,11 +33,13 @@ class ChatFormat:
         if tokenizer.chat_template is None:
             tokenizer.chat_template = PLAIN_TEMPLATE
         if _ANSWER not in self._render([("user", "a"), ("assistant", _ANSWER), ("user", "b")]):
-            raise ModelError(f"the chat template of {tokenizer.name_or_path} drops assistant messages; collm needs one that renders dialogues")
+            raise ModelError(
+                f"the chat template of {tokenizer.name_or_path} drops assistant messages; collm needs one that renders dialogues"
+            )
 
     def first(self, message: str) -> tuple[int, ...]:
         """Ids of a dialogue that begins with `message`, up to where the agent answers."""
-        return self._ids(self._render([("user", message)]))
+        return text_ids(self.tokenizer, self._render([("user", message)]))
 
     def following(self, message: str, last_id: int) -> tuple[int, ...]:
         """Ids that go between a response ending in `last_id` and the agent's next response.
@@ -46,19 +49,18 @@ class ChatFormat:
         """
         text = self._render([("user", "a"), ("assistant", _ANSWER), ("user", message)])
         between = text[text.index(_ANSWER) + len(_ANSWER) :]
-        closer = self.tokenizer.decode([last_id], skip_special_tokens=False)
-        return self._ids(between.removeprefix(closer) if last_id in self.tokenizer.all_special_ids else between)
+        closer = ids_text(self.tokenizer, [last_id], special=True)
+        ends_itself = last_id in self.tokenizer.all_special_ids
+        return text_ids(self.tokenizer, between.removeprefix(closer) if ends_itself else between)
 
     def text(self, response_ids: tuple[int, ...]) -> str:
         """A response as text, special tokens left out."""
-        return self.tokenizer.decode(response_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return ids_text(self.tokenizer, response_ids, special=False)
 
     def _render(self, messages: list[tuple[str, str]]) -> str:
         chat = [{"role": role, "content": content} for role, content in messages]
-        return self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **self._args)  # type: ignore[return-value]
-
-    def _ids(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])  # type: ignore[arg-type]
+        rendered = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **self._args)
+        return cast("str", rendered)
 
 
 class TokenHistory:

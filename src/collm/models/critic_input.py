@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from collm.errors import ContextOverflowError
 from collm.models.sequences import ValueInput
+from collm.models.text import text_ids
 from collm.types import Episode, JointTransition
 
 
@@ -35,7 +36,7 @@ class CriticReader:
         self._history = history
         self._global_info = global_info
         self._window = context_window
-        self._bos = (tokenizer.bos_token_id,) if tokenizer.bos_token_id is not None else ()
+        self._bos = text_ids(tokenizer, str(tokenizer.bos_token)) if tokenizer.bos_token is not None else ()
 
     def read(self, episode: Episode, turns: Sequence[int]) -> tuple[list[ValueInput], list[list[int]]]:
         """Inputs that together have a value position for each of `turns` (ascending), and those turns per input.
@@ -43,8 +44,8 @@ class CriticReader:
         Turns whose histories start at the same place share one input. Past the context window the oldest whole turns
         are left out. Raises ContextOverflowError if one turn alone does not fit.
         """
-        seen = [self._ids(self._observations(tr)) for tr in episode.transitions[: turns[-1] + 1]]
-        done = [self._ids(self._responses(tr)) for tr in episode.transitions[: turns[-1] + 1]]
+        seen = [text_ids(self._tokenizer, self._observations(tr)) for tr in episode.transitions[: turns[-1] + 1]]
+        done = [text_ids(self._tokenizer, self._responses(tr)) for tr in episode.transitions[: turns[-1] + 1]]
         starts = [self._first_turn(seen, done, t, episode) for t in turns]
         inputs: list[ValueInput] = []
         groups: list[list[int]] = []
@@ -54,7 +55,9 @@ class CriticReader:
             groups.append(group)
         return inputs, groups
 
-    def _input(self, episode: Episode, seen: list[tuple[int, ...]], done: list[tuple[int, ...]], start: int, group: list[int]) -> ValueInput:
+    def _input(
+        self, episode: Episode, seen: list[tuple[int, ...]], done: list[tuple[int, ...]], start: int, group: list[int]
+    ) -> ValueInput:
         ids: tuple[int, ...] = self._bos
         positions: list[int] = []
         for t in range(start, group[-1] + 1):
@@ -70,7 +73,8 @@ class CriticReader:
         length = len(self._bos) + len(seen[turn])
         if length > self._window:
             raise ContextOverflowError(
-                f"{self._name}: turn {turn} of episode {episode.id} takes {length} tokens, more than critic.context_window={self._window}; raise it"
+                f"{self._name}: turn {turn} of episode {episode.id} takes {length} tokens, "
+                f"more than critic.context_window={self._window}; raise it"
             )
         if self._history == "last":
             return turn
@@ -90,6 +94,3 @@ class CriticReader:
 
     def _features(self, transition: JointTransition) -> tuple[float, ...]:
         return tuple(float(x) for x in transition.info.features) if self._global_info == "features" else ()
-
-    def _ids(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])  # type: ignore[arg-type]

@@ -160,7 +160,10 @@ def _draw(rows: _Rows, logits_BV: Tensor, step: int, requests: Sequence[Generati
     token_B = torch.where(rows.greedy_B, logits_BV.argmax(-1), token_B.clamp(max=logits_BV.shape[-1] - 1))
     logprobs = logprob_BV.gather(-1, token_B[:, None])[:, 0].tolist()
     if broken := [i for i, logprob in zip(rows.index, logprobs, strict=True) if math.isnan(logprob)]:
-        raise NonFiniteLossError(f"{requests[broken[0]].member}: its logits are not finite while generating ({requests[broken[0]].key}); the weights have diverged")
+        raise NonFiniteLossError(
+            f"{requests[broken[0]].member}: its logits are not finite while generating "
+            f"({requests[broken[0]].key}); the weights have diverged"
+        )
     for i, done, token, logprob, mass in zip(rows.index, rows.done, token_B.tolist(), logprobs, mass_B.tolist(), strict=True):
         if not done:
             outputs[i].ids.append(token)

@@ -114,7 +114,9 @@ class Host:
     ) -> None:
         if lora is None:
             if self.members:
-                raise ModelError(f"host {self.name}: {name} would train the weights that {next(iter(self.members))} uses; give it a host of its own")
+                raise ModelError(
+                    f"host {self.name}: {name} would train the weights that {next(iter(self.members))} uses; give it a host of its own"
+                )
             # LM head weights that a critic never uses would only collect decay and memory.
             parameters = list(self._passes.backbone.parameters() if kind == "critic" else self.loaded.model.parameters())
         else:
@@ -252,7 +254,10 @@ class Host:
                 for key, parameter in self._named(m).items():
                     saved = state[name]["weights"][key]
                     if saved.shape != parameter.shape:
-                        raise ModelError(f"host {self.name}, {name}: {key} has shape {tuple(saved.shape)} in the checkpoint, {tuple(parameter.shape)} here")
+                        raise ModelError(
+                            f"host {self.name}, {name}: {key} has shape {tuple(saved.shape)} in the checkpoint, "
+                            f"{tuple(parameter.shape)} here"
+                        )
                     parameter.copy_(saved)
                 m.optimizer.load_state_dict(state[name]["optimizer"])
                 m.steps = state[name]["steps"]
@@ -305,7 +310,10 @@ class Host:
         stats = token_stats(hidden_PD, head, ids_BT[row_P, column_P], rules, self.loaded.model.config.get_text_config().vocab_size)
         lengths = [stop - start for _, start, stop in spans]
         mask_ST = torch.arange(max(lengths), device=self.device) < torch.tensor(lengths, device=self.device)[:, None]
-        padded = [torch.zeros_like(mask_ST, dtype=x.dtype).masked_scatter(mask_ST, x) for x in (stats.logprob_T, stats.entropy_T, stats.kept_mass_T)]
+        padded = [
+            torch.zeros_like(mask_ST, dtype=x.dtype).masked_scatter(mask_ST, x)
+            for x in (stats.logprob_T, stats.entropy_T, stats.kept_mass_T)
+        ]
         return PolicyOutput(padded[0], padded[1], mask_ST, padded[2]), [i for s in batch for i in s.samples]
 
     def _value_pass(self, member: str, inputs: Sequence[ValueInput]) -> Tensor:
@@ -335,7 +343,9 @@ class Host:
 
     def _check_gradient(self, member: str, origins: list[str]) -> None:
         if not torch.isfinite(gradient_norm(self.members[member].parameters)):
-            raise NonFiniteLossError(f"{member}: the gradient is not finite although the loss is; from {', '.join(sorted(set(origins))[:8])}")
+            raise NonFiniteLossError(
+                f"{member}: the gradient is not finite although the loss is; from {', '.join(sorted(set(origins))[:8])}"
+            )
 
 
 class _TrainingMode:

@@ -66,7 +66,9 @@ def assemble(rows: Sequence[RowCache | None], kept: Sequence[int], n_layers: int
     if width and sample is not None:
         for i, layer in enumerate(layers):
             key, value = sample.layers[i]
-            layer.lazy_initialization(key.new_empty(len(rows), key.shape[0], 0, key.shape[-1]), value.new_empty(len(rows), value.shape[0], 0, value.shape[-1]))
+            layer.lazy_initialization(
+                key.new_empty(len(rows), key.shape[0], 0, key.shape[-1]), value.new_empty(len(rows), value.shape[0], 0, value.shape[-1])
+            )
             for b, (row, n) in enumerate(zip(rows, kept, strict=True)):
                 if row is not None and n:
                     layer.key_buffer[b, :, width - n : width] = row.layers[i][0][:, :n]
@@ -80,7 +82,9 @@ def take_row(cache: Cache, b: int, mask_T: Tensor, ids: tuple[int, ...]) -> RowC
     columns = mask_T.nonzero()[:, 0]
     if len(columns) != len(ids):
         raise AssertionError(f"{len(columns)} cached columns for {len(ids)} tokens")
-    layers = [(layer.key_buffer[b][:, columns], layer.value_buffer[b][:, columns]) for layer in cache.layers if isinstance(layer, BufferedLayer)]
+    layers = [
+        (layer.key_buffer[b][:, columns], layer.value_buffer[b][:, columns]) for layer in cache.layers if isinstance(layer, BufferedLayer)
+    ]
     return RowCache(ids, layers)
 
 

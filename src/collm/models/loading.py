@@ -5,9 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import cast
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from collm.errors import ModelError
 
@@ -39,7 +49,9 @@ def locate(model: str) -> str:
             raise ModelError(f"model folder {path} has no config.json; it must be a Hugging Face folder (save_pretrained makes one)")
         return str(path)
     if model.startswith((".", "/", "~")) or model.count("/") > 1:
-        raise ModelError(f"model folder {model} does not exist; give a folder, a Hub id (owner/name) or a built-in name (collm list models)")
+        raise ModelError(
+            f"model folder {model} does not exist; give a folder, a Hub id (owner/name) or a built-in name (collm list models)"
+        )
     return model
 
 
@@ -60,10 +72,21 @@ def load_model(name: str, kind: str, dtype: torch.dtype) -> LoadedModel:
             f"model {name!r} could not be loaded: {_first_line(error)} "
             "(give a Hugging Face folder or Hub id with weights and tokenizer, or a built-in name: collm list models)"
         ) from error
-    rows = model.get_input_embeddings().weight.shape[0]
+    if model._is_stateful:
+        raise ModelError(
+            f"model {name!r} keeps a recurrent state; collm generates with attention caches only, use a transformer without such layers"
+        )
+    rows = embedding_rows(model)
     if len(tokenizer) > rows:
-        raise ModelError(f"model {name!r}: its tokenizer has {len(tokenizer)} tokens but the embedding {rows} rows; use the matching tokenizer")
+        raise ModelError(
+            f"model {name!r}: its tokenizer has {len(tokenizer)} tokens but the embedding {rows} rows; use the matching tokenizer"
+        )
     return LoadedModel(model, tokenizer)
+
+
+def embedding_rows(model: PreTrainedModel) -> int:
+    """How many token ids the model knows."""
+    return cast("nn.Embedding", model.get_input_embeddings()).weight.shape[0]
 
 
 def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
@@ -72,7 +95,7 @@ def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> froz
     generation = model.generation_config.eos_token_id if model.generation_config is not None else None
     for eos in (generation, model.config.get_text_config().eos_token_id, tokenizer.eos_token_id):
         if eos is not None:
-            ids.update(eos if isinstance(eos, list) else [eos])
+            ids.update(int(e) for e in (eos if isinstance(eos, list) else [eos]))
     if not ids:
         raise ModelError(f"model {tokenizer.name_or_path} names no EOS token; set eos_token_id in its generation_config.json")
     return frozenset(ids)

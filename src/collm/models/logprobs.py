@@ -28,9 +28,7 @@ class TokenStats:
     kept_mass_T: Tensor
 
 
-def token_stats(
-    hidden_TD: Tensor, head: Callable[[Tensor], Tensor], targets_T: Tensor, rules: RuleRows, vocabulary: int
-) -> TokenStats:
+def token_stats(hidden_TD: Tensor, head: Callable[[Tensor], Tensor], targets_T: Tensor, rules: RuleRows, vocabulary: int) -> TokenStats:
     """Statistics of `targets_T` (T,) predicted from `hidden_TD` (T, D); `rules` holds one row per position.
 
     Gradients flow through the log-probabilities and the entropies.

@@ -6,6 +6,7 @@ import contextlib
 import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors.torch import load_file
@@ -14,7 +15,7 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 from transformers.cache_utils import Cache
 
 from collm.errors import ModelError
-
+from collm.models.loading import embedding_rows
 
 VALUE_HEAD_FILE = "value_head.safetensors"
 """Beside the backbone in a saved critic's folder."""
@@ -56,7 +57,7 @@ class DecoderPasses:
     def __init__(self, model: PreTrainedModel, device: torch.device) -> None:
         self.model = model
         self.device = device
-        self.backbone: PreTrainedModel = model.base_model
+        self.backbone = cast("PreTrainedModel", model.base_model)
         self.hidden_size: int = model.config.get_text_config().hidden_size
         self._takes_positions = "position_ids" in inspect.signature(self.backbone.forward).parameters
         self._head = model.get_output_embeddings() if self.backbone is not model else None
@@ -100,7 +101,7 @@ class DecoderPasses:
 
     @torch.no_grad()
     def _head_is_all_there_is(self) -> bool:
-        ids = torch.arange(1, 5, device=self.device)[None] % self.model.get_input_embeddings().weight.shape[0]
+        ids = torch.arange(1, 5, device=self.device)[None] % embedding_rows(self.model)
         direct = self.model(input_ids=ids, use_cache=False).logits
         by_head = self._head(self.backbone(input_ids=ids, use_cache=False).last_hidden_state)  # pyright: ignore
         return bool(torch.equal(direct, by_head))

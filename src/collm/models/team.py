@@ -104,7 +104,9 @@ class _Builder:
         shared = f"{model} ({section.dtype} on {section.device})"
         key = member if section.tuning == "full" or member in self._live else shared
         if key not in self.hosts:
-            loaded = self._live.get(member) or load_model(model, kind, {"float32": torch.float32, "bfloat16": torch.bfloat16}[section.dtype])
+            loaded = self._live.get(member) or load_model(
+                model, kind, {"float32": torch.float32, "bfloat16": torch.bfloat16}[section.dtype]
+            )
             training = self._config.training
             self.hosts[key] = Host(key, loaded, pick_device(section.device), training.micro_batch_tokens, training.gradient_checkpointing)
         return self.hosts[key]

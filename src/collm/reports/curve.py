@@ -28,7 +28,9 @@ def learning_curve(runs: Mapping[str, Path], target: Path, title: str) -> Path:
         held_out = rows(run_dir, "eval.jsonl")
         steps, means = [r["env_steps"] for r in held_out], [r["return_mean"] for r in held_out]
         axes.plot(steps, means, color=colour, linewidth=2, marker="o", markersize=4, label=label)
-        axes.fill_between(steps, [r["return_ci95"][0] for r in held_out], [r["return_ci95"][1] for r in held_out], color=colour, alpha=0.18, linewidth=0)
+        axes.fill_between(
+            steps, [r["return_ci95"][0] for r in held_out], [r["return_ci95"][1] for r in held_out], color=colour, alpha=0.18, linewidth=0
+        )
     axes.set_xlabel("env steps (joint actions)")
     axes.set_ylabel("return per episode")
     axes.set_title(title, fontsize=11)

@@ -22,5 +22,7 @@ def rows(run_dir: Path, log: str) -> list[dict[str, Any]]:
         try:
             found.append(json.loads(line))
         except json.JSONDecodeError as error:
-            raise RunFolderError(f"{path}, line {number}: not JSON ({error}); the run was cut while writing, `collm train --resume {run_dir}` mends it") from error
+            raise RunFolderError(
+                f"{path}, line {number}: not JSON ({error}); the run was cut while writing, `collm train --resume {run_dir}` mends it"
+            ) from error
     return found

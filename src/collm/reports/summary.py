@@ -14,7 +14,9 @@ def before_after(run_dir: Path) -> Table:
     """Held-out results of the first and the last evaluation, side by side. Raises RunFolderError where there is none."""
     evaluations = rows(run_dir, "eval.jsonl")
     before, after = evaluations[0], evaluations[-1]
-    table = Table(title=f"Held-out results ({after['episodes']} sampled episodes, {after['env_steps']} env steps of training)", title_justify="left")
+    table = Table(
+        title=f"Held-out results ({after['episodes']} sampled episodes, {after['env_steps']} env steps of training)", title_justify="left"
+    )
     table.add_column("")
     table.add_column("before", justify="right")
     table.add_column("after", justify="right")
@@ -41,7 +43,11 @@ def results_table(row: dict[str, Any]) -> Table:
     table.add_row("  95 % interval", _interval(row), _interval(greedy))
     for name in row["metrics"]:
         table.add_row(f"{name} (last turn)", f"{row['metrics'][name]:.3f}", f"{greedy['metrics'][name]:.3f}")
-    for label, key in (("turns per episode", "turns_mean"), ("tokens per response", "tokens_per_response"), ("episodes ended early", "terminated_share")):
+    for label, key in (
+        ("turns per episode", "turns_mean"),
+        ("tokens per response", "tokens_per_response"),
+        ("episodes ended early", "terminated_share"),
+    ):
         table.add_row(label, f"{row[key]:.3f}", f"{greedy[key]:.3f}")
     return table
 
