@@ -17,7 +17,10 @@ from transformers import (
 
 from collm.models.loading import LoadedModel
 
-CHAT = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}{% if m['role'] == 'assistant' %}<|end|>{% endif %}{% endfor %}<|assistant|>"
+CHAT = (
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}"
+    "{% if m['role'] == 'assistant' %}<|end|>{% endif %}{% endfor %}<|assistant|>"
+)
 
 
 def byte_tokenizer(pad_is_eos: bool = False, chat_template: str | None = CHAT, padding_side: str = "right") -> PreTrainedTokenizerFast:
@@ -42,8 +45,17 @@ def small_model(
 ) -> LoadedModel:
     """A random causal LM of about 50k parameters. `spread` is the deviation of its weights: larger = less uniform."""
     tokenizer = byte_tokenizer(**tokenizer_args)
-    common = dict(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48)
-    common |= dict(initializer_range=spread, max_position_embeddings=4096, eos_token_id=tokenizer.eos_token_id, pad_token_id=None)
+    common = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "initializer_range": spread,
+        "max_position_embeddings": 4096,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": None,
+    }
     configs = {
         "qwen3": lambda: Qwen3Config(num_key_value_heads=2, head_dim=8, tie_word_embeddings=True, **common),
         "llama": lambda: LlamaConfig(num_key_value_heads=4, **common),
@@ -73,4 +85,6 @@ def small_model(
 
 
 def _rms_norm(module: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
-    return module.weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + module.variance_epsilon)
+    gemma = type(module).__name__.startswith("Gemma")
+    weight, eps = (1 + module.weight, module.eps) if gemma else (module.weight, module.variance_epsilon)
+    return weight * x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)

@@ -25,9 +25,7 @@ def td_errors(rewards_H: np.ndarray, values_H: np.ndarray, discount: float) -> n
     return td_targets(rewards_H, values_H, discount) - values_H
 
 
-def normalise(
-    advantages_B: np.ndarray, turns_B: Sequence[int], mode: Literal["off", "batch", "per_turn"]
-) -> tuple[np.ndarray, int]:
+def normalise(advantages_B: np.ndarray, turns_B: Sequence[int], mode: Literal["off", "batch", "per_turn"]) -> tuple[np.ndarray, int]:
     """Subtract the mean and divide by the standard deviation, over the batch or over each turn's transitions.
 
     A group of fewer than two, or without spread, is left as it is. Returns the advantages and how many were skipped.

@@ -24,6 +24,8 @@ class CoLLMCC:
     def critics(self, agents: Sequence[str]) -> dict[str, tuple[str, ...]]:
         return {"critic": tuple(agents)}
 
-    def advantages(self, rewards_H: np.ndarray, values: Mapping[str, np.ndarray], agents: Sequence[str], discount: float) -> dict[str, np.ndarray]:
+    def advantages(
+        self, rewards_H: np.ndarray, values: Mapping[str, np.ndarray], agents: Sequence[str], discount: float
+    ) -> dict[str, np.ndarray]:
         delta_H = td_errors(rewards_H, values["critic"], discount)
-        return {agent: delta_H for agent in agents}
+        return dict.fromkeys(agents, delta_H)

@@ -23,5 +23,7 @@ class CoLLMDC:
     def critics(self, agents: Sequence[str]) -> dict[str, tuple[str, ...]]:
         return {f"critic_{agent}": (agent,) for agent in agents}
 
-    def advantages(self, rewards_H: np.ndarray, values: Mapping[str, np.ndarray], agents: Sequence[str], discount: float) -> dict[str, np.ndarray]:
+    def advantages(
+        self, rewards_H: np.ndarray, values: Mapping[str, np.ndarray], agents: Sequence[str], discount: float
+    ) -> dict[str, np.ndarray]:
         return {agent: td_errors(rewards_H, values[f"critic_{agent}"], discount) for agent in agents}

@@ -18,6 +18,8 @@ class ActorCriticMethod(Protocol):
         """Critic names and the agents whose histories each one reads."""
         ...
 
-    def advantages(self, rewards_H: np.ndarray, values: Mapping[str, np.ndarray], agents: Sequence[str], discount: float) -> dict[str, np.ndarray]:
+    def advantages(
+        self, rewards_H: np.ndarray, values: Mapping[str, np.ndarray], agents: Sequence[str], discount: float
+    ) -> dict[str, np.ndarray]:
         """delta of shape (H,) per agent, from the shared rewards (H,) and each critic's values (H,) of one episode."""
         ...

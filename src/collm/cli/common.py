@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -35,3 +36,14 @@ def whole_number(text: str | None, option: str, least: int) -> int | None:
     if not (text.isascii() and text.isdigit()) or int(text) < least:
         raise ConfigError(f"option {option}: expected a whole number >= {least}, got {text!r}")
     return int(text)
+
+
+def load_api() -> ModuleType:
+    """`collm.api`, imported late: torch takes seconds, and a mistake in the arguments is told without it."""
+    from transformers.utils.logging import disable_progress_bar
+
+    from collm import api
+
+    # A bar per model loaded and saved would bury the run's own display.
+    disable_progress_bar()
+    return api

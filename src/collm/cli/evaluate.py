@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from collm.cli.common import Seed, whole_number
+from collm.cli.common import Seed, load_api, whole_number
 from collm.config.rundir import existing_run
 
 
@@ -23,7 +23,4 @@ def evaluate(
     """Evaluate a run's agents on the whole test split."""
     folder = existing_run(run_dir)
     count, number = whole_number(episodes, "--episodes", 1), whole_number(seed, "--seed", 0)
-    # Imported late: torch takes seconds, and a mistake in the arguments is told without it.
-    from collm import api
-
-    api.evaluate(folder, episodes=count, seed=number, console=Console())
+    load_api().evaluate(folder, episodes=count, seed=number, console=Console())

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from collm.cli.common import ConfigFile, Method, Overrides, Preset, Seed, whole_number
+from collm.cli.common import ConfigFile, Method, Overrides, Preset, Seed, load_api, whole_number
 from collm.config.load import DEFAULT_PRESET, resolve
 from collm.config.rundir import existing_run, free_for_run
 from collm.errors import ConfigError
@@ -35,10 +35,7 @@ def train(
         if any(given is not None for given in (task, method, preset, config, run_dir, seed)):
             raise ConfigError("option --resume continues a run with its own settings: give it alone, as `collm train --resume RUN_DIR`")
         folder = existing_run(resume)
-        # Imported late: torch takes seconds, and a mistake in the arguments is told without it.
-        from collm import api
-
-        api.resume(folder, console=Console())
+        load_api().resume(folder, console=Console())
         return
     if task is None:
         raise ConfigError("argument TASK is missing: `collm train TASK` (see collm list tasks), or `collm train --resume RUN_DIR`")
@@ -46,6 +43,4 @@ def train(
     settings = resolve(task, method=method, preset=preset or DEFAULT_PRESET, config_file=config, overrides=overrides or [], seed=number)
     if run_dir is not None:
         free_for_run(run_dir)
-    from collm import api
-
-    api.train(settings, run_dir=run_dir, console=Console())
+    load_api().train(settings, run_dir=run_dir, console=Console())

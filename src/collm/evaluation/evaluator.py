@@ -35,7 +35,7 @@ class Summary:
     """Responses that hit the token limit, of all responses."""
     tokens_per_response: float
     metrics: dict[str, float] = field(default_factory=dict)
-    """The environment's metrics: mean over episodes of the last turn's."""
+    """The environment's metrics: mean, over the episodes that have it, of the last turn's."""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, flat but for `metrics`."""
@@ -55,7 +55,8 @@ def summarise(episodes: Sequence[Episode], resamples: int, seed: int) -> Summary
     """Reduce evaluation episodes to means; the interval is a bootstrap over episodes."""
     mean, interval = mean_interval([e.discounted_return(1.0) for e in episodes], resamples, seed)
     turns = [turn for e in episodes for tr in e.transitions for turn in tr.turns.values()]
-    names = episodes[0].transitions[-1].metrics
+    last = [e.transitions[-1].metrics for e in episodes]
+    names = sorted({name for metrics in last for name in metrics})
     return Summary(
         episodes=len(episodes),
         return_mean=mean,
@@ -64,7 +65,7 @@ def summarise(episodes: Sequence[Episode], resamples: int, seed: int) -> Summary
         terminated_share=float(np.mean([e.transitions[-1].terminated for e in episodes])),
         cut_share=float(np.mean([t.stop is StopReason.LENGTH for t in turns])),
         tokens_per_response=float(np.mean([len(t.response_ids) for t in turns])),
-        metrics={name: float(np.mean([e.transitions[-1].metrics[name] for e in episodes])) for name in names},
+        metrics={name: float(np.mean([m[name] for m in last if name in m])) for name in names},
     )
 
 
@@ -87,7 +88,9 @@ def evaluate(
     for greedy, count in ((False, per_row), (True, 1)):
         kind = "greedy" if greedy else "sampled"
         plans = [
-            EpisodePlan(f"eval-{kind}-{r}-{k}", row, derive_seed(seed, "eval", kind, r, k)) for r, row in enumerate(rows) for k in range(count)
+            EpisodePlan(f"eval-{kind}-{r}-{k}", row, derive_seed(seed, "eval", kind, r, k))
+            for r, row in enumerate(rows)
+            for k in range(count)
         ]
         settings = RolloutSettings(config.history, config.context_window, greedy, 0, 0, config.training.episodes_in_flight)
         played[greedy], _ = collect(plans, make_env, policies, settings, executor, on_turn)

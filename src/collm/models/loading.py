@@ -76,6 +76,9 @@ def load_model(name: str, kind: str, dtype: torch.dtype) -> LoadedModel:
         raise ModelError(
             f"model {name!r} keeps a recurrent state; collm generates with attention caches only, use a transformer without such layers"
         )
+    for parameter in model.parameters():
+        # Away from the memory-mapped file: whoever overwrites the folder must not crash a run that loaded it.
+        parameter.data = parameter.data.clone()
     rows = embedding_rows(model)
     if len(tokenizer) > rows:
         raise ModelError(

@@ -6,8 +6,9 @@ Every agent acts on its own history only. Episodes that end leave the batch; hos
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -87,20 +88,20 @@ def collect(
             _play_turn(live, policies, settings, executor, cost)
         for host in _hosts(policies):
             host.forget()
-        episodes += [
-            Episode(e.plan.id, e.plan.task, e.plan.seed, settings.update, settings.policy_version, e.transitions) for e in batch
-        ]
+        episodes += [Episode(e.plan.id, e.plan.task, e.plan.seed, settings.update, settings.policy_version, e.transitions) for e in batch]
     return episodes, cost
 
 
 def _open(plan: EpisodePlan, env: TextEnv, policies: Mapping[str, Policy], settings: RolloutSettings) -> _Live:
-    observations, _ = env.reset(seed=plan.seed % 2**31, options={"task": plan.task})
-    check_observations(observations, list(policies))
+    with _placed(f"episode {plan.id}", "reset"):
+        observations, _ = env.reset(seed=plan.seed % 2**31, options={"task": plan.task})
+        observations = check_observations(observations, list(policies))
+        info = global_info(env.state())
     histories = {
         name: TokenHistory(f"{name}, episode {plan.id}", p.chat, settings.history, settings.context_window, p.config.max_new_tokens)
         for name, p in policies.items()
     }
-    return _Live(plan, env, observations, global_info(env.state()), histories)
+    return _Live(plan, env, observations, info, histories)
 
 
 def _play_turn(
@@ -148,8 +149,7 @@ def _turn(episode: _Live, name: str, policy: Policy, request: GenerationRequest,
 
 
 def _step(episode: _Live, turns: dict[str, Turn]) -> None:
-    where = f"episode {episode.plan.id}, turn {len(episode.transitions)}"
-    try:
+    with _placed(f"episode {episode.plan.id}, turn {len(episode.transitions)}", "step"):
         observations, rewards, terminations, truncations, infos = episode.env.step({name: t.text for name, t in turns.items()})
         terminated, truncated = joint_flag("terminations", terminations), joint_flag("truncations", truncations)
         transition = JointTransition(
@@ -163,17 +163,23 @@ def _step(episode: _Live, turns: dict[str, Turn]) -> None:
         )
         episode.over = terminated or truncated
         if not episode.over:
-            check_observations(observations, list(turns))
-            episode.observations = observations
+            episode.observations = check_observations(observations, list(turns))
             episode.info = global_info(episode.env.state())
+    episode.transitions.append(transition)
+
+
+@contextmanager
+def _placed(where: str, call: str) -> Iterator[None]:
+    """Errors from the environment say where in the run they happened."""
+    try:
+        yield
     except CollmError as error:
         error.add_place(where)
         raise
     except Exception as error:
-        # The user's own error, with its own traceback, plus where in the run it happened.
-        error.add_note(f"raised by the environment's step() in {where}")
+        # The user's own error, with its own traceback.
+        error.add_note(f"raised by the environment's {call}() in {where}")
         raise
-    episode.transitions.append(transition)
 
 
 def _hosts(policies: Mapping[str, Policy]) -> list[Host]:

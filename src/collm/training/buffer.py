@@ -57,11 +57,11 @@ class ReplayBuffer:
         """The episodes that still have a transition stored, oldest first."""
         return list({id(s.episode): s.episode for s in self._stored}.values())
 
-    def state(self) -> dict[str, list]:
-        """Plain data for a checkpoint: episodes once each, and which of their turns are stored."""
-        episodes = self.episodes()
+    def state(self, update: int) -> dict[str, list]:
+        """Plain data for a checkpoint before 0-based `update`: the episodes sampled before it, and which of their turns are stored."""
+        episodes = [e for e in self.episodes() if e.update < update]
         index = {id(e): i for i, e in enumerate(episodes)}
-        return {"episodes": episodes, "stored": [(index[id(s.episode)], s.turn) for s in self._stored]}
+        return {"episodes": episodes, "stored": [(index[id(s.episode)], s.turn) for s in self._stored if id(s.episode) in index]}
 
     def load_state(self, state: dict[str, list]) -> None:
         self._stored.clear()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,21 +38,29 @@ class ConsoleDisplay(Display):
         self._console = console
         self._progress: Progress | None = None
         self._first_return: float | None = None
-        self._started = 0.0
-        self._done_before = 0
+        self._seconds = 0.0
+        self._shown = 0
         self._total = 0
 
     @contextlib.contextmanager
     def running(self, config: Config, run_dir: Path, done: int) -> Iterator[None]:
         models = ", ".join(a.model for a in config.agents)
-        self._console.print(f"[bold]{config.method}[/] on [bold]{config.task.name}[/], agents {models}, seed {config.seed}, in {run_dir}")
+        self._console.print(
+            f"[bold]{config.method}[/] on [bold]{config.task.name}[/], agents {models}, seed {config.seed}, in {run_dir}", soft_wrap=True
+        )
         if done:
             self._console.print(f"resuming after update {done}")
-        self._started, self._done_before, self._total = time.monotonic(), done, config.training.updates
+        self._total = config.training.updates
         if not self._console.is_terminal:
             yield
             return
-        columns = (TextColumn("update"), MofNCompleteColumn(), BarColumn(bar_width=20), TextColumn("{task.description}"), TimeElapsedColumn())
+        columns = (
+            TextColumn("update"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=20),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+        )
         with Progress(*columns, console=self._console) as progress:
             self._task = progress.add_task("evaluating the untrained team", total=self._total, completed=done)
             self._progress = progress
@@ -65,6 +72,8 @@ class ConsoleDisplay(Display):
     def update(self, row: Mapping[str, Any]) -> None:
         if self._first_return is None:
             self._first_return = row["return_mean"]
+        self._seconds += row["seconds_total"]
+        self._shown += 1
         text = (
             f"return {row['return_mean']:.2f} (at start {self._first_return:.2f})  {row['env_steps_per_second']:.1f} env steps/s  "
             f"{row['tokens_per_second']:.0f} tokens/s  {self._left(row['update'])} left"
@@ -72,7 +81,7 @@ class ConsoleDisplay(Display):
         if self._progress is not None:
             self._progress.update(self._task, completed=row["update"], description=text)
         else:
-            self._console.print(f"update {row['update']}/{self._total}  {text}", highlight=False)
+            self._console.print(f"update {row['update']}/{self._total}  {text}", highlight=False, soft_wrap=True)
 
     def evaluation(self, row: Mapping[str, Any]) -> None:
         low, high = row["return_ci95"]
@@ -80,12 +89,15 @@ class ConsoleDisplay(Display):
             f"held-out return after update {row['update']}: [bold]{row['return_mean']:.2f}[/] (95 % interval {low:.2f} to {high:.2f}, "
             f"{row['episodes']} episodes), greedy {row['greedy']['return_mean']:.2f}",
             highlight=False,
+            soft_wrap=True,
         )
 
     def stopped(self, signal_name: str, run_dir: Path, done: int) -> None:
-        self._console.print(f"{signal_name}: stopped after update {done}; the checkpoint is written. Continue with\n  collm train --resume {run_dir}")
+        self._console.print(
+            f"{signal_name}: stopped after update {done}; the checkpoint is written. Continue with\n  collm train --resume {run_dir}"
+        )
 
     def _left(self, done: int) -> str:
-        pace = (time.monotonic() - self._started) / max(1, done - self._done_before)
-        minutes, seconds = divmod(round(pace * (self._total - done)), 60)
+        """Time for the remaining updates at the mean pace of this sitting; evaluations come on top."""
+        minutes, seconds = divmod(round(self._seconds / self._shown * (self._total - done)), 60)
         return f"{minutes}:{seconds:02d}"

@@ -1,7 +1,7 @@
 """The trained agents and critics as ordinary Hugging Face folders.
 
-    final/agent_0/       config.json, model.safetensors, tokenizer: loads with plain transformers
-    final/critic/        the backbone in the same format, value_head.safetensors beside it
+final/agent_0/       config.json, model.safetensors, tokenizer: loads with plain transformers
+final/critic/        the backbone in the same format, value_head.safetensors beside it
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
+from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
 from collm.errors import RunFolderError
@@ -24,8 +25,11 @@ def save_final(team: Team, folder: Path) -> None:
             _save(policy.host, policy.agent, policy.chat.tokenizer, folder / policy.agent)
         for critic in team.critics.values():
             _save(critic.host, critic.name, critic.host.loaded.tokenizer, folder / critic.name)
-    except OSError as error:
-        raise RunFolderError(f"could not write the final models to {folder}: {error}; free some space and run `collm train --resume {folder.parent}`") from error
+    except (OSError, SafetensorError) as error:
+        # safetensors has an error of its own for a full disk.
+        raise RunFolderError(
+            f"could not write the final models to {folder}: {error}; free some space and run `collm train --resume {folder.parent}`"
+        ) from error
 
 
 def _save(host: Host, member: str, tokenizer: PreTrainedTokenizerBase, target: Path) -> None:

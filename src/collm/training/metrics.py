@@ -65,7 +65,7 @@ def update_metrics(
     rewards = np.array([tr.reward for tr in transitions])
     horizon = max(len(e.transitions) for e in episodes)
     lengths = np.array([len(t.response_ids) for t in turns])
-    env_metrics = transitions[0].metrics
+    env_metrics = sorted({name for tr in transitions for name in tr.metrics})
     total = max(seconds["total"], 1e-9)
     return {
         "update": counters.updates,
@@ -81,7 +81,7 @@ def update_metrics(
         "reward_min": float(rewards.min()),
         "reward_max": float(rewards.max()),
         **{f"reward_turn_{t}": float(np.mean([tr.reward for tr in transitions if tr.turn == t])) for t in range(horizon)},
-        **{f"env/{name}": float(np.mean([tr.metrics[name] for tr in transitions])) for name in env_metrics},
+        **{f"env/{name}": float(np.mean([tr.metrics[name] for tr in transitions if name in tr.metrics])) for name in env_metrics},
         "response_tokens_mean": float(lengths.mean()),
         "response_tokens_max": int(lengths.max()),
         "cut_share": float(np.mean([t.stop is StopReason.LENGTH for t in turns])),

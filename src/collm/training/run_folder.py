@@ -78,7 +78,8 @@ class RunFolder:
         folder = self.path / "checkpoints"
         final, temporary = folder / f"update_{update:06d}", folder / f".writing_{update:06d}"
         try:
-            shutil.rmtree(temporary, ignore_errors=True)
+            for left in folder.glob(".writing_*"):
+                shutil.rmtree(left)
             temporary.mkdir(parents=True)
             for log in LOGS:
                 _sync(self.path / log)
@@ -88,8 +89,12 @@ class RunFolder:
                 os.fsync(f.fileno())
             _sync(temporary)
             if final.exists():
-                shutil.rmtree(final)
-            temporary.rename(final)
+                # The same update once more (its evaluation has come since): a folder cannot replace another in one step, a file can.
+                (temporary / "state.pt").replace(final / "state.pt")
+                temporary.rmdir()
+                _sync(final)
+            else:
+                temporary.rename(final)
             _sync(folder)
         except (OSError, RuntimeError) as error:
             # torch reports a full disk as a RuntimeError of its file writer.
@@ -145,4 +150,6 @@ def _lock(path: Path) -> int:
 
 
 def _disk_error(path: Path, error: BaseException) -> RunFolderError:
-    return RunFolderError(f"could not write {path}: {error}; free some space (or mend the permissions) and continue with `collm train --resume`")
+    return RunFolderError(
+        f"could not write {path}: {error}; free some space (or mend the permissions) and continue with `collm train --resume`"
+    )

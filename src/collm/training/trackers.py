@@ -23,7 +23,9 @@ class Trackers:
             try:
                 import wandb  # pyright: ignore[reportMissingImports]
             except ImportError as error:
-                raise ConfigError("logging.wandb is set but wandb is not installed; pip install 'collm[wandb]' or set logging.wandb=null") from error
+                raise ConfigError(
+                    "logging.wandb is set but wandb is not installed; pip install 'collm[wandb]' or set logging.wandb=null"
+                ) from error
             self._wandb = wandb.init(
                 project=config.logging.wandb.project,
                 mode=config.logging.wandb.mode,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from collm.envs.base import TextEnv
 from collm.envs.check import check_observations, global_info
 from collm.envs.data import load_rows
 from collm.envs.registry import make_env
-from collm.errors import ConfigError, NonFiniteLossError, RunFolderError
+from collm.errors import CollmError, ConfigError, NonFiniteLossError, RunFolderError
 from collm.evaluation.evaluator import evaluate
 from collm.models.loading import LoadedModel
 from collm.models.seeds import derive_seed
@@ -60,16 +61,27 @@ class Trainer:
         self.config = config
         self._make_env: Callable[[], TextEnv] = env or (lambda: make_env(config.task, len(config.agents), config.history))
         self.train_rows, self.test_rows = rows or ((([None], [None])) if env is not None else load_rows(config.task))
-        self.team = self._build_team(models or {})
-        self.folder = RunFolder.open(run_dir) if resume else RunFolder.create(run_dir, config)
-        workers, threads = _parallelism(len(self.team.hosts))
-        self._executor = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,))
-        self.learner = Learner(config, self.team, METHODS[config.method], self._executor)
-        self.counters = Counters()
-        self._saved_update = -1
-        self._resumed = resume and self._load()
         self._display = display or Display()
         self._stop = StopSwitch()
+        self.counters = Counters()
+        self._evaluated = -1
+        self._saved: tuple[int, int] | None = None
+        with ExitStack() as on_error:
+            if resume:
+                # First the lock, then the models: a second process is refused before it fills the memory.
+                self.folder = RunFolder.open(run_dir)
+                on_error.callback(self.folder.close)
+            self.team = self._build_team(models or {})
+            if not resume:
+                # First the models, then the folder: a mistake in their names leaves no folder behind.
+                self.folder = RunFolder.create(run_dir, config)
+                on_error.callback(self.folder.close)
+            workers, threads = _parallelism(len(self.team.hosts))
+            self._executor = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,))
+            self.learner = Learner(config, self.team, METHODS[config.method], self._executor)
+            if resume:
+                self._load()
+            on_error.pop_all()
 
     @classmethod
     def resume(cls, run_dir: Path, **live: Any) -> Trainer:
@@ -92,19 +104,19 @@ class Trainer:
         trackers = Trackers(self.folder.path, config, self.counters.updates)
         try:
             with self._stop.listening(), self._display.running(config, self.folder.path, self.counters.updates):
-                if not self._resumed:
-                    self._evaluate(trackers)
-                    self._save()
+                self._evaluate_and_save(trackers)
                 while self.counters.updates < config.training.updates:
                     self._one_update(trackers)
+                    self._evaluate_and_save(trackers)
                 save_final(self.team, self.folder.path / "final")
         except StopRequested as stop:
             self._save()
             self._display.stopped(stop.signal_name, self.folder.path, self.counters.updates)
             return False
         except NonFiniteLossError:
-            # Nothing was stepped if it came up in the update's first minibatch: then this is the last good state.
-            if self.learner.policy_steps == self.counters.policy_steps:
+            # Nothing was stepped if it came up in the update's first minibatch: then this is the last good state,
+            # unless it is the weights that are beyond saving.
+            if self.learner.policy_steps == self.counters.policy_steps and self._weights_are_finite():
                 self._save()
             raise
         finally:
@@ -121,25 +133,34 @@ class Trainer:
         settings = RolloutSettings(
             self.config.history, self.config.context_window, False, update, self.learner.policy_steps, training.episodes_in_flight
         )
-        episodes, cost = collect(self._plans(update), self._make_env, self.team.policies, settings, self._executor, self._stop.check)
-        score_seconds = self.learner.store(episodes)
+        with _placed(f"update {update + 1}"):
+            episodes, cost = collect(self._plans(update), self._make_env, self.team.policies, settings, self._executor, self._stop.check)
         self._stop.check()
+        score_seconds = self.learner.store(episodes)
         update_begun = time.perf_counter()
         learned = self.learner.update(update)
         now = time.perf_counter()
         self.counters.advance(episodes, cost, self.learner.policy_steps)
-        seconds = {"generate": cost.generate_seconds, "reward": cost.reward_seconds, "score": score_seconds, "update": now - update_begun, "total": now - begun}
+        seconds = {
+            "generate": cost.generate_seconds,
+            "reward": cost.reward_seconds,
+            "score": score_seconds,
+            "update": now - update_begun,
+            "total": now - begun,
+        }
         row = update_metrics(self.config, episodes, cost, self.counters, learned, seconds)
         shown = self.config.logging.episodes_per_update
         self.folder.append("episodes.jsonl", (describe(e) for e in episodes[:shown]))
         self.folder.append("metrics.jsonl", [row])
         trackers.log(row, self.counters.updates)
         self._display.update(row)
-        done, every = self.counters.updates, self.config.evaluation.every
-        last = done == training.updates
-        if last or (every and done % every == 0):
+
+    def _evaluate_and_save(self, trackers: Trackers) -> None:
+        """What is due after the present update and, in a resumed run, not done yet."""
+        done, updates, every = self.counters.updates, self.config.training.updates, self.config.evaluation.every
+        if self._evaluated < done and (done in (0, updates) or (every and done % every == 0)):
             self._evaluate(trackers)
-        if last or done % training.checkpoint_every == 0:
+        if done == updates or done % self.config.training.checkpoint_every == 0:
             self._save()
 
     def _plans(self, update: int) -> list[EpisodePlan]:
@@ -154,16 +175,17 @@ class Trainer:
 
     def _evaluate(self, trackers: Trackers) -> None:
         begun = time.perf_counter()
-        sampled, greedy, _ = evaluate(
-            self.config,
-            self.test_rows,
-            self._make_env,
-            self.team.policies,
-            self._executor,
-            self._stop.check,
-            self.config.evaluation.sampled_episodes,
-            self.config.seed,
-        )
+        with _placed(f"evaluation after update {self.counters.updates}"):
+            sampled, greedy, _ = evaluate(
+                self.config,
+                self.test_rows,
+                self._make_env,
+                self.team.policies,
+                self._executor,
+                self._stop.check,
+                self.config.evaluation.sampled_episodes,
+                self.config.seed,
+            )
         row = {
             "update": self.counters.updates,
             "env_steps": self.counters.env_steps,
@@ -172,47 +194,68 @@ class Trainer:
             "seconds_evaluate": time.perf_counter() - begun,
         }
         self.folder.append("eval.jsonl", [row])
+        self._evaluated = self.counters.updates
         trackers.log({"eval/return_mean": sampled.return_mean, "eval/greedy_return_mean": greedy.return_mean}, self.counters.updates)
         self._display.evaluation(row)
 
     # -- state -----------------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
-        if self._saved_update == self.counters.updates:
+        if self._saved == (self.counters.updates, self._evaluated):
             return
         state = {
             "counters": self.counters.state(),
+            "evaluated": self._evaluated,
             "policy_steps": self.learner.policy_steps,
-            "buffer": self.learner.buffer.state(),
+            # Without what an interrupted update had stored: resuming samples it again.
+            "buffer": self.learner.buffer.state(self.counters.updates),
             "hosts": {name: host.state() for name, host in self.team.hosts.items()},
         }
         self.folder.save_checkpoint(self.counters.updates, state, self.config.training.keep_checkpoints)
-        self._saved_update = self.counters.updates
+        self._saved = (self.counters.updates, self._evaluated)
 
-    def _load(self) -> bool:
-        """Take up the newest checkpoint; False where the run was killed before its first."""
+    def _load(self) -> None:
+        """Take up the newest checkpoint, or begin again where the run was killed before its first."""
         state = self.folder.load_checkpoint()
         if state is None:
             self.folder.cut_logs(dict.fromkeys(self.folder.log_sizes(), 0))
-            return False
-        self.folder.cut_logs(state["log_sizes"])
+            return
+        if state["evaluated"] < self.config.training.updates:
+            # A finished run's logs end where they should; `collm eval` may have appended to them since.
+            self.folder.cut_logs(state["log_sizes"])
         self.counters.load_state(state["counters"])
         self.learner.policy_steps = state["policy_steps"]
         self.learner.buffer.load_state(state["buffer"])
         for name, host in self.team.hosts.items():
             host.load_state(state["hosts"][name])
-        self._saved_update = self.counters.updates
-        return True
+        self._evaluated = state["evaluated"]
+        self._saved = (self.counters.updates, self._evaluated)
+
+    def _weights_are_finite(self) -> bool:
+        members = [m for host in self.team.hosts.values() for m in host.state().values()]
+        return all(bool(torch.isfinite(w).all()) for m in members for w in m["weights"].values())
 
     def _build_team(self, live: Mapping[str, LoadedModel]) -> Team:
         probe = self._make_env()
         names = list(probe.possible_agents)
         if len(names) != len(self.config.agents):
-            raise ConfigError(f"the environment has {len(names)} agents ({', '.join(names)}), the configuration {len(self.config.agents)}; give one agents.N section per agent")
+            raise ConfigError(
+                f"the environment has {len(names)} agents ({', '.join(names)}), "
+                f"the configuration {len(self.config.agents)}; give one agents.N section per agent"
+            )
         observations, _ = probe.reset(seed=0, options={"task": self.train_rows[0]})
         check_observations(observations, names)
         n_features = len(global_info(probe.state()).features)
         return build_team(self.config, names, METHODS[self.config.method].critics(names), n_features, live)
+
+
+@contextmanager
+def _placed(where: str) -> Iterator[None]:
+    try:
+        yield
+    except CollmError as error:
+        error.add_place(where)
+        raise
 
 
 def _parallelism(n_hosts: int) -> tuple[int, int]:
