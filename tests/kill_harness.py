@@ -81,6 +81,7 @@ class Harness:
     rng: random.Random
     cores: list[int]
     start_seconds: float = 1.0
+    fresh_start_seconds: float = 6.0
     update_seconds: float = 0.5
     found: Counter[str] = field(default_factory=Counter)
 
@@ -137,13 +138,21 @@ class Harness:
     def _pin(self) -> None:
         os.sched_setaffinity(0, self.cores)
 
-    def to_the_end(self, run: Path, fresh_process: bool) -> float:
-        """A sitting that nothing disturbs; returns its seconds."""
-        begun = time.monotonic()
+    def to_the_end(self, run: Path, fresh_process: bool) -> None:
+        """A sitting that nothing disturbs."""
         sitting = self.start(run, fresh_process)
         self._wait(sitting, lambda: False)
         self._expect_success(sitting)
-        return time.monotonic() - begun
+
+    def uninterrupted(self, run: Path) -> None:
+        """The run that the killed ones are compared with, which tells how long a fresh process takes to start as well."""
+        begun = time.monotonic()
+        sitting = self.start(run, fresh_process=True)
+        self._wait(sitting, lambda: (run / "config.yaml").exists())
+        self.fresh_start_seconds = time.monotonic() - begun
+        self._wait(sitting, lambda: False)
+        self._expect_success(sitting)
+        print(f"uninterrupted run: {self.updates} updates in {time.monotonic() - begun:.1f} s", flush=True)
 
     def calibrate(self) -> None:
         """How long a forked sitting takes to start and an update to be made, from a short run of its own."""
@@ -157,6 +166,11 @@ class Harness:
         self._wait(sitting, lambda: _rows(run) >= 4)
         self.update_seconds = (time.monotonic() - first) / 3
         sitting.kill()
+        print(
+            f"a fresh process starts in {self.fresh_start_seconds:.2f} s, a forked sitting in {self.start_seconds:.2f} s, "
+            f"an update takes {self.update_seconds:.2f} s",
+            flush=True,
+        )
 
     # -- killing ---------------------------------------------------------------------------------------------------
 
@@ -176,23 +190,25 @@ class Harness:
         return True
 
     def _aim(self, run: Path, behind: float) -> tuple[str, Callable[[], bool]]:
-        """What to wait for: a time, or a moment that hurts. With nothing to catch up on, mostly early times."""
-        ahead = max(1, round(behind))
-        latest = min(_checkpointed(run) + self.rng.randint(0, 2 * ahead), self.updates - 1)
+        """What to wait for: a time, or a moment that hurts. With nothing to catch up on it comes before any progress is kept."""
+        done = _checkpointed(run)
+        ahead = max(0, round(behind))
+        latest = min(done + self.rng.randint(0, 2 * ahead), self.updates - 1)
         if self.rng.random() < 0.05:
-            return "fresh", self._after(self.rng.uniform(0.0, 12 * self.start_seconds + 6))
-        if _checkpointed(run) >= self.updates and self.rng.random() < 0.7:
-            return "final", self._soon_after(lambda: any((run / "final").glob(".writing-*")), 0.02)
-        if behind < 0:
-            return "time", self._after(self.rng.uniform(0.0, self.start_seconds))
-        aim = self.rng.choice(["time", "time", "checkpoint", "log"])
+            return "fresh", self._after(self.rng.uniform(0.0, 1.2 * self.fresh_start_seconds))
+        if done >= self.updates:
+            if self.rng.random() < 0.3:
+                return "time", self._after(self.rng.uniform(0.0, self.start_seconds))
+            member = self.rng.choice(["agent_0", "agent_1", "critic"])
+            return "final", self._soon_after((run / "final" / f".writing-{member}").exists, 0.003)
+        aim = self.rng.choice(["time", "time", "checkpoint", "log"] if behind > 0 else ["time", "checkpoint", "log"])
         if aim == "checkpoint":
-            writing = run / "checkpoints"
-            return aim, self._soon_after(lambda: _checkpointed(run) >= latest and any(writing.glob(".writing_*")), 0.01)
+            half = run / "checkpoints" / f".writing_{latest + 1:06d}"
+            return aim, self._soon_after(lambda: half.exists() or _checkpointed(run) > latest, 0.006)
         if aim == "log":
             size = _log_bytes(run)
             return aim, self._soon_after(lambda: _checkpointed(run) >= latest and _log_bytes(run) != size, 0.003)
-        late = self._after(self.rng.uniform(0.0, self.start_seconds + 2 * (ahead + 1) * self.update_seconds))
+        late = self._after(self.rng.uniform(0.0, self.start_seconds + (2 * ahead + 1) * self.update_seconds))
         return aim, lambda: late() or _checkpointed(run) > latest + 1
 
     def _after(self, seconds: float) -> Callable[[], bool]:
@@ -272,7 +288,8 @@ def _checkpointed(run: Path) -> int:
 
 def _traces(run: Path) -> tuple[object, ...]:
     """Enough of the folder to see that something was written."""
-    return _log_bytes(run), sorted(p.name for p in (run / "checkpoints").glob("*")), sorted(str(p) for p in (run / "final").rglob("*"))
+    final = sorted((run / "final").glob("*"))
+    return _log_bytes(run), sorted(p.name for p in (run / "checkpoints").glob("*")), [(p.name, p.stat().st_mtime_ns) for p in final]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -291,13 +308,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         work.mkdir(parents=True, exist_ok=True)
         harness = Harness(work.resolve(), options.updates, options.tuning, random.Random(options.seed), cores)
         harness.prepare()
-        seconds = harness.to_the_end(work / "whole", fresh_process=True)
+        harness.uninterrupted(work / "whole")
         harness.calibrate()
-        print(
-            f"uninterrupted run: {options.updates} updates in {seconds:.1f} s; a forked sitting starts in {harness.start_seconds:.2f} s, "
-            f"an update takes {harness.update_seconds:.2f} s",
-            flush=True,
-        )
         kills, runs = 0, [work / "killed-1"]
         while kills < options.kills:
             # The last tenth of the kills is for the end: final evaluation, last checkpoint, final models.

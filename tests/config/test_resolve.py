@@ -22,7 +22,7 @@ def test_the_default_is_two_tiny_agents_and_a_centralized_critic():
     config = resolve("strbuild")
     assert [agent.model for agent in config.agents] == ["tiny-a", "tiny-b"]
     assert (config.method, config.critic.model, config.seed) == ("collm-cc", "tiny-a", 0)
-    assert config.agents[1].optimizer.learning_rate == 1e-3
+    assert config.agents[1].optimizer.learning_rate == 1.5e-4
 
 
 def test_the_paper_preset_has_the_papers_numbers():
@@ -85,13 +85,13 @@ def test_an_index_one_past_the_end_copies_the_last_agent():
 def test_null_takes_an_agent_out():
     config = resolve("strbuild", overrides=["agents.0=null"])
     assert [agent.model for agent in config.agents] == ["tiny-b"]
-    assert config.agents[0].optimizer.learning_rate == 1e-3
+    assert config.agents[0].optimizer.learning_rate == 1.5e-4
 
 
 def test_a_whole_agent_may_be_given_at_once():
     config = resolve("strbuild", overrides=["agents.0={model: mine, optimizer: {weight_decay: 0.1}}"])
     assert config.agents[0].model == "mine"
-    assert (config.agents[0].optimizer.weight_decay, config.agents[0].optimizer.learning_rate) == (0.1, 1e-3)
+    assert (config.agents[0].optimizer.weight_decay, config.agents[0].optimizer.learning_rate) == (0.1, 1.5e-4)
 
 
 def test_free_mappings_and_optional_sections_are_reached_by_key():

@@ -169,7 +169,7 @@ def check_exported_critic(critic: Critic, n_features: int, folder: Path) -> None
 def test_adapters_share_one_base_that_never_changes(method, kind, folders, tmp_path):
     lora = {"tuning": "lora", "lora": {"rank": 4, "alpha": 8.0}}
     agents = [agent(folders[kind], **lora), agent(folders[kind], temperature=0.7, **lora)]
-    config = toy_config(agents, lora, method=method, training={"updates": 2}, logging={"episodes_per_update": None})
+    config = toy_config(agents, lora, method=method, training={"updates": 3})
     trainer = Trainer(config, tmp_path / "run")
     names = ["agent_0", "agent_1", *trainer.team.critics]
     assert len(trainer.team.hosts) == 1
@@ -184,6 +184,7 @@ def test_adapters_share_one_base_that_never_changes(method, kind, folders, tmp_p
     assert rows[0]["ratio/agent_0"] == rows[0]["max_ratio/agent_1"] == 1.0
     state = host.state()
     for name in names:
+        # V starts at zero and B at zero: a critic's A feels its first gradient at the third update.
         moved = [k for k, v in state[name]["weights"].items() if not torch.equal(v, adapters[name][k])]
         assert sorted(moved) == sorted(adapters[name])
     frozen = {k.replace(".base_layer.", "."): v for k, v in host.loaded.model.state_dict().items() if "lora_" not in k}

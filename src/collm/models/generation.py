@@ -159,7 +159,7 @@ def _draw(rows: _Rows, logits_BV: Tensor, step: int, requests: Sequence[Generati
     # NaN logits push the quantile past the last token; the clamp lets the check below see them.
     token_B = torch.where(rows.greedy_B, logits_BV.argmax(-1), token_B.clamp(max=logits_BV.shape[-1] - 1))
     logprobs = logprob_BV.gather(-1, token_B[:, None])[:, 0].tolist()
-    if broken := [i for i, logprob in zip(rows.index, logprobs, strict=True) if math.isnan(logprob)]:
+    if broken := [i for i, logprob in zip(rows.index, logprobs, strict=True) if not math.isfinite(logprob)]:
         raise NonFiniteLossError(
             f"{requests[broken[0]].member}: its logits are not finite while generating "
             f"({requests[broken[0]].key}); the weights have diverged"

@@ -93,7 +93,8 @@ def uniforms(seed: int, count: int) -> np.ndarray:
 
 def inverse_cdf_sample(logprobs_BV: Tensor, uniform_B: Tensor) -> Tensor:
     """Token ids (B,) at the given quantiles of each row's distribution; a token of probability 0 is never returned."""
-    cdf_BV = logprobs_BV.exp().cumsum(-1)
+    # In fp64: over 150,000 tokens an fp32 sum swallows the tail, and a parallel one need not be monotone.
+    cdf_BV = logprobs_BV.double().exp().cumsum(-1)
     total_B = cdf_BV[:, -1]
     # Scaling by the rounded total keeps the quantile below the last step; `right=True` skips steps of height 0.
     quantile_B = torch.minimum(uniform_B.to(total_B) * total_B, torch.nextafter(total_B, torch.zeros_like(total_B)))
