@@ -25,12 +25,13 @@ from collm.envs.registry import make_env
 from collm.errors import RunFolderError
 from collm.evaluation.evaluator import evaluate as evaluate_team
 from collm.models.loading import LoadedModel
-from collm.models.team import agent_names, build_team
+from collm.models.team import build_team
 from collm.reports.curve import learning_curve
 from collm.reports.read import rows as read_rows
 from collm.reports.summary import before_after, results_table
 from collm.training.display import ConsoleDisplay, Display
-from collm.training.trainer import Trainer
+from collm.training.run_folder import check_live_marks
+from collm.training.trainer import Rows, Trainer
 from collm.types import TaskRow
 
 
@@ -63,7 +64,7 @@ def train(
     run_dir: Path | str | None = None,
     models: Mapping[str, LoadedModel] | None = None,
     env: Callable[[], TextEnv] | None = None,
-    rows: tuple[list[TaskRow | None], list[TaskRow | None]] | None = None,
+    rows: Rows | None = None,
     console: Console | None = None,
 ) -> Run:
     """Train a team and write a run folder (a new one under runs/ unless `run_dir` is given).
@@ -83,54 +84,72 @@ def train(
         return _finish(trainer, folder, console)
 
 
-def resume(run_dir: Path | str, *, console: Console | None = None) -> Run:
-    """Continue a run from its newest checkpoint, to the same numbers as if it had never been interrupted."""
+def resume(
+    run_dir: Path | str,
+    *,
+    models: Mapping[str, LoadedModel] | None = None,
+    env: Callable[[], TextEnv] | None = None,
+    rows: Rows | None = None,
+    console: Console | None = None,
+) -> Run:
+    """Continue a run from its newest checkpoint, to the same numbers as if it had never been interrupted.
+
+    A run that was started with live objects needs them again.
+    """
     folder = Path(run_dir)
-    return _finish(Trainer.resume(folder, display=_display(console)), folder, console)
+    return _finish(Trainer.resume(folder, models=models, env=env, rows=rows, display=_display(console)), folder, console)
 
 
 def evaluate(
-    run_dir: Path | str, *, episodes: int | None = None, seed: int | None = None, console: Console | None = None
+    run_dir: Path | str,
+    *,
+    episodes: int | None = None,
+    seed: int | None = None,
+    env: Callable[[], TextEnv] | None = None,
+    rows: Rows | None = None,
+    console: Console | None = None,
 ) -> dict[str, Any]:
     """Evaluate the final agents of a run on its whole test split and append the row to eval.jsonl.
 
-    `episodes` and `seed` default to the run's own. Raises RunFolderError where the run has no final agents yet.
+    `episodes` and `seed` default to the run's own. A run that was started with a live `env` or `rows` needs them again.
+    Raises RunFolderError where the run has no final agents yet.
     """
     folder = Path(run_dir)
     if not (folder / "config.yaml").is_file():
         raise RunFolderError(f"{folder} is not a run folder: it has no config.yaml")
     if not (folder / "final").is_dir():
         raise RunFolderError(f"{folder} has no final agents yet; finish it with `collm train --resume {folder}`")
-    return _evaluate_final(folder, episodes, seed, console)
-
-
-def _evaluate_final(folder: Path, episodes: int | None, seed: int | None, console: Console | None) -> dict[str, Any]:
     trained = load_config_file(folder / "config.yaml")
-    names = agent_names(len(trained.agents))
-    agents = [
-        a.model_copy(update={"model": str(folder / "final" / n), "tuning": "full"}) for n, a in zip(names, trained.agents, strict=True)
-    ]
-    config = trained.model_copy(update={"agents": agents})
-    team = build_team(config, names, {}, 0, {})
-    _, test_rows = load_rows(config.task)
-    with ThreadPoolExecutor(len(team.hosts)) as executor:
-        sampled, greedy, _ = evaluate_team(
-            config,
-            test_rows,
-            lambda: make_env(config.task, len(names), config.history),
-            team.policies,
-            executor,
-            lambda: None,
-            episodes or config.evaluation.sampled_episodes,
-            config.seed if seed is None else seed,
-        )
-    last = read_rows(folder, "metrics.jsonl")[-1]
-    row = {"update": last["update"], "env_steps": last["env_steps"], **sampled.as_dict(), "greedy": greedy.as_dict()}
+    check_live_marks(folder, {"env": env, "rows": rows})
+    maker = env or (lambda: make_env(trained.task, len(trained.agents), trained.history))
+    test_rows = rows[1] if rows is not None else load_rows(trained.task)[1] if env is None else [None]
+    row = _evaluate_final(folder, trained, maker, test_rows, episodes, seed)
     with (folder / "eval.jsonl").open("a", encoding="utf-8") as log:
         log.write(json.dumps(row) + "\n")
     if console is not None:
         console.print(results_table(row))
     return row
+
+
+def _evaluate_final(
+    folder: Path,
+    trained: Config,
+    maker: Callable[[], TextEnv],
+    test_rows: list[TaskRow | None],
+    episodes: int | None,
+    seed: int | None,
+) -> dict[str, Any]:
+    names = list(maker().possible_agents)
+    final = [{"model": str(folder / "final" / name), "tuning": "full", "dtype": "float32"} for name in names]
+    agents = [agent.model_copy(update=update) for agent, update in zip(trained.agents, final, strict=True)]
+    config = trained.model_copy(update={"agents": agents})
+    team = build_team(config, names, {}, 0, {})
+    count = episodes or config.evaluation.sampled_episodes
+    chosen = config.seed if seed is None else seed
+    with ThreadPoolExecutor(len(team.hosts)) as executor:
+        sampled, greedy, _ = evaluate_team(config, test_rows, maker, team.policies, executor, lambda: None, count, chosen)
+    last = read_rows(folder, "metrics.jsonl")[-1]
+    return {"update": last["update"], "env_steps": last["env_steps"], **sampled.as_dict(), "greedy": greedy.as_dict()}
 
 
 def _finish(trainer: Trainer, folder: Path, console: Console | None) -> Run:

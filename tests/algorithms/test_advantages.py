@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from collm.algorithms.advantages import clip, explained_variance, normalise, td_errors, td_targets
 from collm.algorithms.losses import SequencePolicyLoss, SquaredValueLoss
 from collm.algorithms.registry import METHODS
-from collm.models.host import PolicyOutput
+from collm.models.member import PolicyOutput
 
 
 def test_td_error_and_target_by_hand():

@@ -130,7 +130,7 @@ def test_a_contradiction_names_both_keys_and_their_origins(tmp_path):
     assert text.endswith("(agents.1.dtype: argument agents.1.dtype=bfloat16; agents.1.tuning: the default)")
 
     text = message("strbuild", "context_window=100")
-    assert text.startswith("agents.0.max_new_tokens=256 leaves no room")
+    assert text.startswith("agents.0.max_new_tokens=160 leaves no room")
     assert text.endswith("(agents.0.max_new_tokens: preset strbuild-tiny; context_window: argument context_window=100)")
 
     text = file_message(tmp_path, "replay:\n  draw: 10\n  capacity: 5\n")

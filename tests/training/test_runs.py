@@ -193,14 +193,14 @@ def test_adapters_share_one_base_that_never_changes(method, kind, folders, tmp_p
         assert {k: v.shape for k, v in host.full_state_dict(name).items()} == {k: v.shape for k, v in frozen.items()}
     for policy in trainer.team.policies.values():
         folder = tmp_path / "run" / "final" / policy.agent
-        check_merged(folder, frozen, state[policy.agent]["weights"], 8.0 / 4)
+        check_merged(folder, frozen, state[policy.agent]["weights"], 8.0 / 4, transposed=ARCHITECTURES[kind] == "gpt2")
         check_exported_agent(policy, folder)
     for critic in trainer.team.critics.values():
         check_exported_critic(critic, 0, tmp_path / "run" / "final" / critic.name)
 
 
-def check_merged(folder: Path, base: dict[str, torch.Tensor], adapter: dict[str, torch.Tensor], scale: float) -> None:
-    """The saved weights are W + alpha / r B A, everywhere."""
+def check_merged(folder: Path, base: dict[str, torch.Tensor], adapter: dict[str, torch.Tensor], scale: float, transposed: bool) -> None:
+    """The saved weights are W + alpha / r B A, everywhere (GPT-2 keeps its matrices transposed)."""
     saved = AutoModelForCausalLM.from_pretrained(folder).state_dict()
     changed = 0
     for key, weight in base.items():
@@ -209,7 +209,7 @@ def check_merged(folder: Path, base: dict[str, torch.Tensor], adapter: dict[str,
         b = next((v for k, v in adapter.items() if k.startswith(f"{owner}.lora_B.")), None)
         if a is not None and b is not None:
             delta = scale * (b @ a)
-            weight = weight + (delta if delta.shape == weight.shape else delta.T)
+            weight = weight + (delta.T if transposed else delta)
             changed += 1
         torch.testing.assert_close(saved[key], weight, rtol=1e-5, atol=1e-7)
     assert changed == len(adapter) // 2

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from collm.models.host import Data, PolicyOutput
+from collm.models.member import Data, PolicyOutput
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,8 @@ class TextEnv(Protocol):
 
     def state(self) -> Any: ...
 
+    def close(self) -> None: ...
+
 
 TEXT_SPACE_CHARSET = frozenset(chr(c) for c in [9, 10, *range(32, 127)])
 

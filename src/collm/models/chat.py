@@ -50,12 +50,21 @@ class ChatFormat:
         text = self._render([("user", "a"), ("assistant", _ANSWER), ("user", message)])
         between = text[text.index(_ANSWER) + len(_ANSWER) :]
         closer = ids_text(self.tokenizer, [last_id], special=True)
-        ends_itself = last_id in self.tokenizer.all_special_ids
+        ends_itself = self._is_special(last_id)
         return text_ids(self.tokenizer, between.removeprefix(closer) if ends_itself else between)
+
+    def closer_id(self) -> int | None:
+        """The special token with which the template closes an answer, if it does: it ends a response as EOS does."""
+        text = self._render([("user", "a"), ("assistant", _ANSWER), ("user", "b")])
+        first = text_ids(self.tokenizer, text[text.index(_ANSWER) + len(_ANSWER) :])[0]
+        return first if self._is_special(first) else None
 
     def text(self, response_ids: tuple[int, ...]) -> str:
         """A response as text, special tokens left out."""
         return ids_text(self.tokenizer, response_ids, special=False)
+
+    def _is_special(self, token: int) -> bool:
+        return token in self.tokenizer.all_special_ids or token in self.tokenizer.added_tokens_decoder
 
     def _render(self, messages: list[tuple[str, str]]) -> str:
         chat = [{"role": role, "content": content} for role, content in messages]

@@ -67,7 +67,8 @@ class CriticReader:
             if t < group[-1]:
                 ids += done[t]
         features = tuple(self._features(episode.transitions[t]) for t in group)
-        return ValueInput(ids, tuple(positions), features, {}, f"episode {episode.id} turns {group}")
+        dropped = start if self._history == "full" else 0
+        return ValueInput(ids, tuple(positions), features, {}, f"episode {episode.id} turns {group}", dropped)
 
     def _first_turn(self, seen: list[tuple[int, ...]], done: list[tuple[int, ...]], turn: int, episode: Episode) -> int:
         length = len(self._bos) + len(seen[turn])

@@ -6,15 +6,15 @@ policies and critics that live on it: one with the full weights, or any number o
 
 from __future__ import annotations
 
+import copy
 import threading
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.cache_utils import Cache
 
 from collm.config.schema import LoraConfig, OptimizerConfig
@@ -24,50 +24,11 @@ from collm.models.generation import DecodeSpec, Generation, GenerationRequest, g
 from collm.models.kv import RowCache
 from collm.models.loading import LoadedModel, keeps_plain_kv
 from collm.models.logprobs import token_stats
+from collm.models.member import Member, Metrics, PolicyLoss, PolicyOutput, ValueLoss
 from collm.models.optim import gradient_norm, learning_rate, make_optimizer
 from collm.models.passes import VALUE_HEAD_FILE, DecoderPasses, ValueHead
 from collm.models.sampling import RuleRows
 from collm.models.sequences import MergedSequence, PolicySample, ValueInput, merge_samples, micro_batches, right_pad
-
-Data = Mapping[str, Tensor]
-Metrics = dict[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyOutput:
-    """What a policy loss reads, padded over response tokens: (B, T), `mask_BT` marks the real ones."""
-
-    logprob_BT: Tensor
-    entropy_BT: Tensor
-    mask_BT: Tensor
-    kept_mass_BT: Tensor
-
-    @property
-    def logprob_B(self) -> Tensor:
-        """log pi(a|h), summed over all response tokens."""
-        return (self.logprob_BT * self.mask_BT).sum(-1)
-
-
-PolicyLoss = Callable[[PolicyOutput, Data], tuple[Tensor, dict[str, Tensor]]]
-"""(output, data of shape (B,)) -> per-sample losses (B,) and per-sample metrics (B,); the host averages both
-(metrics named `max_...` are maxima)."""
-ValueLoss = Callable[[Tensor, Data], tuple[Tensor, dict[str, Tensor]]]
-"""(values (P,), data of shape (P,)) -> per-position losses (P,) and metrics (P,)."""
-
-
-@dataclass(slots=True)
-class Member:
-    """A policy or a critic on a host."""
-
-    name: str
-    kind: Literal["policy", "critic"]
-    adapter: str | None
-    parameters: list[nn.Parameter]
-    optimizer: torch.optim.AdamW
-    optimizer_config: OptimizerConfig
-    decode: DecodeSpec | None
-    value_head: ValueHead | None
-    steps: int = 0
 
 
 class Host:
@@ -86,6 +47,7 @@ class Host:
             loaded.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self._passes = DecoderPasses(loaded.model, device)
         self._switch: AdapterSwitch | None = None
+        self._mixes_adapters = True
         self._caches: dict[Hashable, RowCache] | None = {} if keeps_plain_kv(loaded.model) else None
         self._lock = threading.RLock()
 
@@ -124,7 +86,22 @@ class Host:
             parameters = self._switch.add(name, lora, seed)
         parameters += list(head.parameters()) if head is not None else []
         adapter = name if lora is not None else None
+        if self._switch is not None and self.members:
+            self._mixes_adapters = self._can_mix(next(iter(self.members)), name)
         self.members[name] = Member(name, kind, adapter, parameters, make_optimizer(parameters, optimizer), optimizer, decode, head)
+
+    @torch.no_grad()
+    def _can_mix(self, first: str, second: str) -> bool:
+        """Whether the model's layers take an adapter per row (some flatten their batch; those answer one member at a time)."""
+        assert self._switch is not None
+        self._switch.use_rows([first, second])
+        try:
+            self._passes.hidden(torch.ones(2, 3, dtype=torch.long, device=self.device))
+        except (ValueError, RuntimeError, IndexError):
+            return False
+        finally:
+            self._switch.use(first)
+        return True
 
     def _dtype(self) -> torch.dtype:
         return next(self.loaded.model.parameters()).dtype
@@ -136,7 +113,17 @@ class Host:
         with self._lock:
             specs = [self._decode(r.member) for r in requests]
             n_layers = self.loaded.model.config.get_text_config().num_hidden_layers
-            return generate(requests, specs, self._forward, self._caches, n_layers, self.device)
+            with self._passes.autocast():
+                if self._mixes_adapters:
+                    return generate(requests, specs, self._forward, self._caches, n_layers, self.device)
+                found: dict[int, Generation] = {}
+                for member in dict.fromkeys(r.member for r in requests):
+                    own = [i for i, r in enumerate(requests) if r.member == member]
+                    answers = generate(
+                        [requests[i] for i in own], [specs[i] for i in own], self._forward, self._caches, n_layers, self.device
+                    )
+                    found |= dict(zip(own, answers, strict=True))
+                return [found[i] for i in range(len(requests))]
 
     def forget(self, keys: Sequence[Hashable] | None = None) -> None:
         """Drop the caches of these conversations (all where None)."""
@@ -272,7 +259,12 @@ class Host:
 
     def save(self, member: str, folder: Path) -> None:
         """Write a member as a Hugging Face folder: an adapter merged into its base, a critic's head beside its backbone."""
-        self.loaded.model.save_pretrained(folder, state_dict=self.full_state_dict(member))
+        weights = self.full_state_dict(member)
+        config = copy.deepcopy(self.loaded.model.config)
+        # The type of what is written, which for a merged adapter is wider than the live base's.
+        config.dtype = next(w.dtype for w in weights.values() if w.is_floating_point())
+        self.loaded.model.save_pretrained(folder, state_dict=weights)
+        config.save_pretrained(folder)
         head = self.members[member].value_head
         if head is not None:
             save_file({k: v.detach().cpu() for k, v in head.state_dict().items()}, folder / VALUE_HEAD_FILE)

@@ -79,6 +79,8 @@ def load_model(name: str, kind: str, dtype: torch.dtype) -> LoadedModel:
     for parameter in model.parameters():
         # Away from the memory-mapped file: whoever overwrites the folder must not crash a run that loaded it.
         parameter.data = parameter.data.clone()
+    if model.config.model_type == "mpt":
+        raise ModelError(f"model {name!r}: MPT counts positions by batch columns, which carried caches move; use another architecture")
     rows = embedding_rows(model)
     if len(tokenizer) > rows:
         raise ModelError(
@@ -102,6 +104,18 @@ def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> froz
     if not ids:
         raise ModelError(f"model {tokenizer.name_or_path} names no EOS token; set eos_token_id in its generation_config.json")
     return frozenset(ids)
+
+
+def check_context(model: PreTrainedModel, name: str, key: str, window: int) -> None:
+    """Raises ModelError if the model cannot read `window` tokens, the value of configuration key `key`."""
+    config = model.config.get_text_config().to_dict()
+    limit = config.get("max_position_embeddings") or config.get("n_positions")
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if rope.get("rope_type") in ("dynamic", "longrope"):
+        # Such models change all positions once any row of a batch passes the original length.
+        limit = rope.get("original_max_position_embeddings") or limit
+    if limit is not None and window > limit:
+        raise ModelError(f"{key}={window} is more than the {limit} tokens that {name} can read; lower {key}")
 
 
 def keeps_plain_kv(model: PreTrainedModel) -> bool:

@@ -60,19 +60,18 @@ class DecoderPasses:
         self.backbone = cast("PreTrainedModel", model.base_model)
         self.hidden_size: int = model.config.get_text_config().hidden_size
         self._takes_positions = "position_ids" in inspect.signature(self.backbone.forward).parameters
-        self._head = model.get_output_embeddings() if self.backbone is not model else None
-        self._plain_head = self._head is not None and self._head_is_all_there_is()
+        self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
+        self._plain_head = self.backbone is not model and self._head_is_all_there_is()
 
     def hidden(self, ids_BT: Tensor) -> Tensor:
         """Last hidden states (B, T, D) of right-padded sequences."""
-        with self._autocast():
+        with self.autocast():
             return self.backbone(input_ids=ids_BT, use_cache=False).last_hidden_state
 
     def head(self, hidden_TD: Tensor) -> Tensor:
         """Vocabulary logits (T, V) of hidden states; only where the model's logits are its head's (`has_plain_head`)."""
-        assert self._head is not None
-        with self._autocast():
-            return self._head(hidden_TD)
+        with self.autocast():
+            return cast("nn.Module", self.model.get_output_embeddings())(hidden_TD)
 
     @property
     def has_plain_head(self) -> bool:
@@ -86,28 +85,29 @@ class DecoderPasses:
         """
         if self._plain_head:
             return self.hidden(ids_BT)[rows_P, columns_P], self.head
-        with self._autocast():
+        with self.autocast():
             return self.model(input_ids=ids_BT, use_cache=False).logits[rows_P, columns_P], _identity
 
     def last_logits(self, ids_BT: Tensor, mask_BL: Tensor, positions_BT: Tensor, cache: Cache) -> Tensor:
         """Logits (B, V) of the last column, with everything in `cache` as context; the cache grows by T."""
         extra = {"position_ids": positions_BT} if self._takes_positions else {}
-        with self._autocast():
+        with self.autocast():
             if self._plain_head:
                 out = self.backbone(input_ids=ids_BT, attention_mask=mask_BL, past_key_values=cache, use_cache=True, **extra)
                 return self.head(out.last_hidden_state[:, -1])
-            out = self.model(input_ids=ids_BT, attention_mask=mask_BL, past_key_values=cache, use_cache=True, **extra)
+            out = self.model(input_ids=ids_BT, attention_mask=mask_BL, past_key_values=cache, use_cache=True, **extra, **self._last_only)
             return out.logits[:, -1]
 
     @torch.no_grad()
     def _head_is_all_there_is(self) -> bool:
         ids = torch.arange(1, 5, device=self.device)[None] % embedding_rows(self.model)
         direct = self.model(input_ids=ids, use_cache=False).logits
-        by_head = self._head(self.backbone(input_ids=ids, use_cache=False).last_hidden_state)  # pyright: ignore
+        by_head = cast("nn.Module", self.model.get_output_embeddings())(self.backbone(input_ids=ids, use_cache=False).last_hidden_state)
         return bool(torch.equal(direct, by_head))
 
     @contextlib.contextmanager
-    def _autocast(self) -> Iterator[None]:
+    def autocast(self) -> Iterator[None]:
+        """Compute in bf16 on a GPU. Around many passes it also keeps the cast weights from one pass to the next."""
         # bf16 compute over fp32 weights on a GPU; on the CPU bf16 is slower than fp32 and fp64 is wanted by the tests.
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
             yield

@@ -38,6 +38,8 @@ class ValueInput:
     data: Mapping[str, tuple[float, ...]]
     """Numbers the value loss reads, one per position."""
     origin: str
+    dropped_turns: int = 0
+    """How many of the oldest turns did not fit."""
 
 
 @dataclass(slots=True)

@@ -5,17 +5,19 @@ Sections tuned by LoRA that name the same model, device and dtype share one host
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
 from collm.config.schema import AgentConfig, Config, CriticConfig, ModelSection
+from collm.errors import EnvContractError, ModelError
 from collm.models.chat import ChatFormat
 from collm.models.critic_input import CriticReader
 from collm.models.generation import DecodeSpec
 from collm.models.host import Host
-from collm.models.loading import LoadedModel, load_model, pick_device, stop_ids
+from collm.models.loading import LoadedModel, check_context, load_model, pick_device, stop_ids
 from collm.models.sampling import SupportRule
 from collm.models.seeds import derive_seed
 
@@ -68,6 +70,10 @@ def build_team(
     ("agent_0", "critic" ...), used in place of the configured model.
     Raises ModelError for a model that cannot be loaded or a LoRA target that fits nothing.
     """
+    members = [*names, *critic_agents]
+    for name in members:
+        if not re.fullmatch(r"[A-Za-z_]\w*", name) or members.count(name) > 1:
+            raise EnvContractError(f"agent name {name!r}: give each agent a name of its own, of letters, digits and _ (and not 'critic')")
     builder = _Builder(config, live)
     policies = {name: builder.policy(name, agent) for name, agent in zip(names, config.agents, strict=True)}
     models = {name: agent.model for name, agent in zip(names, config.agents, strict=True)}
@@ -86,7 +92,10 @@ class _Builder:
         loaded = host.loaded
         chat = ChatFormat(loaded.tokenizer, section.template_args)
         rule = SupportRule(section.temperature, section.top_p, section.top_k)
-        spec = DecodeSpec(rule, section.max_new_tokens, stop_ids(loaded.model, loaded.tokenizer))
+        check_context(loaded.model, name, "context_window", self._config.context_window)
+        closer = chat.closer_id()
+        stops = stop_ids(loaded.model, loaded.tokenizer) | ({closer} if closer is not None else set())
+        spec = DecodeSpec(rule, section.max_new_tokens, stops)
         lora = section.lora if section.tuning == "lora" else None
         host.add_policy(name, spec, section.optimizer, lora, derive_seed(self._config.seed, "init", name))
         return Policy(name, host, chat, section)
@@ -95,6 +104,7 @@ class _Builder:
         section: CriticConfig = self._config.critic
         host = self._host(name, section.model or default_model, section, "causal" if section.tuning == "lora" else "backbone")
         lora = section.lora if section.tuning == "lora" else None
+        check_context(host.loaded.model, name, "critic.context_window", section.context_window)
         features = n_features if section.global_info == "features" else 0
         host.add_critic(name, features, section.optimizer, lora, derive_seed(self._config.seed, "init", name))
         reader = CriticReader(name, host.loaded.tokenizer, agents, self._config.history, section.global_info, section.context_window)
@@ -104,9 +114,23 @@ class _Builder:
         shared = f"{model} ({section.dtype} on {section.device})"
         key = member if section.tuning == "full" or member in self._live else shared
         if key not in self.hosts:
-            loaded = self._live.get(member) or load_model(
+            loaded = self._taken_live(member, section) or load_model(
                 model, kind, {"float32": torch.float32, "bfloat16": torch.bfloat16}[section.dtype]
             )
             training = self._config.training
             self.hosts[key] = Host(key, loaded, pick_device(section.device), training.micro_batch_tokens, training.gradient_checkpointing)
         return self.hosts[key]
+
+    def _taken_live(self, member: str, section: ModelSection) -> LoadedModel | None:
+        live = self._live.get(member)
+        if live is None:
+            return None
+        if any(live.model is host.loaded.model for host in self.hosts.values()):
+            raise ModelError(f"models[{member!r}] is the same object as another member's; give each member a model of its own")
+        dtype = next(live.model.parameters()).dtype
+        if section.tuning == "full" and dtype in (torch.bfloat16, torch.float16):
+            raise ModelError(
+                f"models[{member!r}] is in {dtype}, in which small Adam steps round to nothing; "
+                "load it with dtype=torch.float32 or set tuning: lora"
+            )
+        return live

@@ -86,10 +86,18 @@ def collect(
         while live := [e for e in batch if not e.over]:
             on_turn()
             _play_turn(live, policies, settings, executor, cost)
-        for host in _hosts(policies):
-            host.forget()
+            for e in live:
+                if e.over:
+                    _close(e, policies)
         episodes += [Episode(e.plan.id, e.plan.task, e.plan.seed, settings.update, settings.policy_version, e.transitions) for e in batch]
     return episodes, cost
+
+
+def _close(episode: _Live, policies: Mapping[str, Policy]) -> None:
+    """Let go of what an ended episode holds: its caches and its environment."""
+    for name, policy in policies.items():
+        policy.host.forget([(episode.plan.id, name)])
+    episode.env.close()
 
 
 def _open(plan: EpisodePlan, env: TextEnv, policies: Mapping[str, Policy], settings: RolloutSettings) -> _Live:

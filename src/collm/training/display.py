@@ -17,8 +17,8 @@ class Display:
     """Shows nothing; the base of displays, and what tests and library use get by default."""
 
     @contextlib.contextmanager
-    def running(self, config: Config, run_dir: Path, done: int) -> Iterator[None]:
-        """Around the training loop; `done` updates were made by earlier sittings."""
+    def running(self, config: Config, run_dir: Path, done: int, first_return: float | None) -> Iterator[None]:
+        """Around the training loop; `done` updates were made by earlier sittings, the first with `first_return`."""
         yield
 
     def update(self, row: Mapping[str, Any]) -> None:
@@ -43,14 +43,14 @@ class ConsoleDisplay(Display):
         self._total = 0
 
     @contextlib.contextmanager
-    def running(self, config: Config, run_dir: Path, done: int) -> Iterator[None]:
+    def running(self, config: Config, run_dir: Path, done: int, first_return: float | None) -> Iterator[None]:
         models = ", ".join(a.model for a in config.agents)
         self._console.print(
             f"[bold]{config.method}[/] on [bold]{config.task.name}[/], agents {models}, seed {config.seed}, in {run_dir}", soft_wrap=True
         )
         if done:
             self._console.print(f"resuming after update {done}")
-        self._total = config.training.updates
+        self._total, self._first_return = config.training.updates, first_return
         if not self._console.is_terminal:
             yield
             return

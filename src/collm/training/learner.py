@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -20,6 +21,7 @@ from collm.algorithms.losses import SequencePolicyLoss, SquaredValueLoss
 from collm.algorithms.method import ActorCriticMethod
 from collm.config.schema import Config
 from collm.errors import NonFiniteLossError
+from collm.models.host import Host
 from collm.models.seeds import derive_seed
 from collm.models.sequences import PolicySample, ValueInput
 from collm.models.team import Critic, Policy, Team
@@ -50,8 +52,7 @@ class Learner:
         """Put episodes into the buffer, with log pi_old where rho will need it; returns the seconds that took."""
         begun = time.perf_counter()
         if self._needs_old_logprobs:
-            jobs = [lambda p=policy: self._record_old_logprobs(p, episodes) for policy in self._team.policies.values()]
-            self._run(jobs)
+            self._run([(p.host, partial(self._record_old_logprobs, p, episodes)) for p in self._team.policies.values()])
         self.buffer.add(episodes)
         return time.perf_counter() - begun
 
@@ -62,13 +63,17 @@ class Learner:
         """
         totals: dict[str, list[float]] = {}
         replay, size = self._config.replay, self._config.algorithm.minibatch
+        old_values: dict[str, Credit] = {}
         for epoch in range(self._config.algorithm.epochs):
             drawn = self.buffer.draw(replay.draw, replay.sampling, derive_seed(self._config.seed, "draw", update, epoch))
-            values = self._values(drawn)
+            values, dropped = self._values(drawn)
+            for critic, table in values.items():
+                # Value clipping is measured from where the critic stood before this update's first step.
+                old_values[critic] = table | old_values.get(critic, {})
             advantages, targets, metrics = self._credit(drawn, values)
             for start in range(0, len(drawn), size or len(drawn)):
                 minibatch = drawn[start : start + (size or len(drawn))]
-                metrics |= self._minibatch(minibatch, advantages, targets, values, update)
+                metrics |= dropped | self._minibatch(minibatch, advantages, targets, old_values, update)
                 for key, value in metrics.items():
                     totals.setdefault(key, []).append(value)
         self.buffer.expire(update + 1)
@@ -82,14 +87,15 @@ class Learner:
         for (_, tr), logprob in zip(pairs, policy.host.score(policy.agent, samples), strict=True):
             tr.old_logprobs[policy.agent] = logprob
 
-    def _values(self, drawn: Sequence[Stored]) -> dict[str, Credit]:
-        """V of every turn of every drawn episode, per critic."""
+    def _values(self, drawn: Sequence[Stored]) -> tuple[dict[str, Credit], Metrics]:
+        """V of every turn of every drawn episode, per critic; and how many turns no longer fitted their inputs."""
         episodes = list({s.episode.id: s.episode for s in drawn}.values())
         critics = list(self._team.critics.values())
-        results = self._run([lambda c=critic: self._critic_values(c, episodes) for critic in critics])
-        return {critic.name: result for critic, result in zip(critics, results, strict=True)}
+        results = self._run([(c.host, partial(self._critic_values, c, episodes)) for c in critics])
+        dropped = {f"dropped_turns/{c.name}": float(n) for c, (_, n) in zip(critics, results, strict=True)}
+        return {c.name: values for c, (values, _) in zip(critics, results, strict=True)}, dropped
 
-    def _critic_values(self, critic: Critic, episodes: Sequence[Episode]) -> Credit:
+    def _critic_values(self, critic: Critic, episodes: Sequence[Episode]) -> tuple[Credit, int]:
         inputs: list[ValueInput] = []
         keys: list[list[tuple[str, int]]] = []
         for episode in episodes:
@@ -97,7 +103,11 @@ class Learner:
             inputs += more
             keys += [[(episode.id, t) for t in group] for group in groups]
         found = critic.host.values(critic.name, inputs)
-        return {key: v for group, vs in zip(keys, found, strict=True) for key, v in zip(group, vs, strict=True)}
+        credit = {key: v for group, vs in zip(keys, found, strict=True) for key, v in zip(group, vs, strict=True)}
+        dropped: dict[str, int] = {}
+        for group, value_input in zip(keys, inputs, strict=True):
+            dropped[group[0][0]] = max(dropped.get(group[0][0], 0), value_input.dropped_turns)
+        return credit, sum(dropped.values())
 
     def _credit(self, drawn: Sequence[Stored], values: dict[str, Credit]) -> tuple[dict[str, Credit], dict[str, Credit], Metrics]:
         """Advantages per agent and targets per critic for the drawn transitions, with their metrics."""
@@ -135,7 +145,7 @@ class Learner:
         minibatch: Sequence[Stored],
         advantages: dict[str, Credit],
         targets: dict[str, Credit],
-        values: dict[str, Credit],
+        old_values: dict[str, Credit],
         update: int,
     ) -> Metrics:
         """Gradients of every actor and critic on one minibatch, then one optimizer step each."""
@@ -143,14 +153,14 @@ class Learner:
         policy_loss = SequencePolicyLoss(algorithm.clip_ratio)
         value_loss = SquaredValueLoss(self._config.critic.value_clip)
         policies, critics = list(self._team.policies.values()), list(self._team.critics.values())
-        jobs: list[Callable[[], Metrics]] = [
-            lambda c=critic: c.host.accumulate_values(c.name, _value_inputs(c, minibatch, targets[c.name], values[c.name]), value_loss)
-            for critic in critics
-        ]
-        jobs += [
-            lambda p=policy: p.host.accumulate_policy(p.agent, self._policy_samples(p.agent, minibatch, advantages[p.agent]), policy_loss)
-            for policy in policies
-        ]
+
+        def critic_gradient(c: Critic) -> Metrics:
+            return c.host.accumulate_values(c.name, _value_inputs(c, minibatch, targets[c.name], old_values[c.name]), value_loss)
+
+        def actor_gradient(p: Policy) -> Metrics:
+            return p.host.accumulate_policy(p.agent, self._policy_samples(p.agent, minibatch, advantages[p.agent]), policy_loss)
+
+        jobs = [(c.host, partial(critic_gradient, c)) for c in critics] + [(p.host, partial(actor_gradient, p)) for p in policies]
         try:
             results = self._run(jobs)
         except NonFiniteLossError as error:
@@ -159,7 +169,7 @@ class Learner:
             error.add_place(f"update {update + 1}")
             raise
         members = [(c.name, c.host) for c in critics] + [(p.agent, p.host) for p in policies]
-        norms = self._run([lambda n=name, h=host: h.step(n, update, updates) for name, host in members])
+        norms = self._run([(host, partial(host.step, name, update, updates)) for name, host in members])
         self.policy_steps += 1
         metrics = {f"{key}/{name}": value for (name, _), result in zip(members, results, strict=True) for key, value in result.items()}
         return metrics | {f"gradient_norm/{name}": norm for (name, _), norm in zip(members, norms, strict=True)}
@@ -172,16 +182,20 @@ class Learner:
             samples.append(_sample(agent, s.episode, s.turn, {"advantage": advantages[_key(s)], "old_logprob": old}))
         return samples
 
-    def _run(self, jobs: Sequence[Callable[[], T]]) -> list[T]:
-        """Run jobs side by side (those of one host wait for each other) and return their results in order.
+    def _run(self, jobs: Sequence[tuple[Host, Callable[[], T]]]) -> list[T]:
+        """Run jobs, each host's one after the other and the hosts side by side; results in order of the jobs.
 
         All have ended when this returns or raises.
         """
-        futures = [self._executor.submit(job) for job in jobs]
+        by_host: dict[str, list[int]] = {}
+        for i, (host, _) in enumerate(jobs):
+            by_host.setdefault(host.name, []).append(i)
+        futures = [self._executor.submit(lambda own=own: [(i, jobs[i][1]()) for i in own]) for own in by_host.values()]
         errors = [e for e in (f.exception() for f in futures) if e is not None]
         if errors:
             raise errors[0]
-        return [f.result() for f in futures]
+        found = dict(pair for f in futures for pair in f.result())
+        return [found[i] for i in range(len(jobs))]
 
 
 def _key(s: Stored) -> tuple[str, int]:

@@ -12,7 +12,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from collm.config.load import dump
 from collm.config.schema import Config
 from collm.errors import RunFolderError
 
+LIVE_MARKS = "live-objects.json"
 LOGS = ("metrics.jsonl", "eval.jsonl", "episodes.jsonl")
 
 
@@ -48,6 +49,11 @@ class RunFolder:
         if not (path / "config.yaml").is_file():
             raise RunFolderError(f"{path} is not a run folder: it has no config.yaml (collm train makes run folders)")
         return cls(path, _lock(path))
+
+    def mark_live(self, names: list[str]) -> None:
+        """Remember which live objects the run was given, since no configuration can name them."""
+        if names:
+            write_atomic(self.path / LIVE_MARKS, json.dumps(names))
 
     def close(self) -> None:
         os.close(self._lock)
@@ -115,6 +121,15 @@ class RunFolder:
             return None
         # A run's own file: it holds the replay buffer's records beside tensors.
         return torch.load(found[-1] / "state.pt", map_location="cpu", weights_only=False)
+
+
+def check_live_marks(run_dir: Path, given: Mapping[str, object]) -> None:
+    """Raises RunFolderError where a run was started with live objects that are not given now (None in `given`)."""
+    marks = run_dir / LIVE_MARKS
+    wanted = json.loads(marks.read_text()) if marks.exists() else []
+    missing = [name for name in wanted if name in given and given[name] is None]
+    if missing:
+        raise RunFolderError(f"{run_dir} was trained with live objects; pass them again from Python: {', '.join(missing)}=...")
 
 
 def write_atomic(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class Trackers:
                 mode=config.logging.wandb.mode,
                 dir=str(run_dir),
                 config=config.model_dump(mode="json"),
-                id=run_dir.resolve().name,
+                id=_wandb_id(run_dir),
                 resume="allow",
             )
 
@@ -48,3 +49,11 @@ class Trackers:
             self._tensorboard.close()
         if self._wandb is not None:
             self._wandb.finish()
+
+
+def _wandb_id(run_dir: Path) -> str:
+    """The run's id there, made once and kept in the run folder: folder names repeat from machine to machine."""
+    file = run_dir / "wandb-id"
+    if not file.exists():
+        file.write_text(uuid.uuid4().hex)
+    return file.read_text()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +22,7 @@ from collm.envs.base import TextEnv
 from collm.envs.check import check_observations, global_info
 from collm.envs.data import load_rows
 from collm.envs.registry import make_env
-from collm.errors import CollmError, ConfigError, NonFiniteLossError, RunFolderError
+from collm.errors import CollmError, ConfigError, RunFolderError
 from collm.evaluation.evaluator import evaluate
 from collm.models.loading import LoadedModel
 from collm.models.seeds import derive_seed
@@ -30,10 +32,13 @@ from collm.training.display import Display
 from collm.training.export import save_final
 from collm.training.learner import Learner
 from collm.training.metrics import Counters, update_metrics
-from collm.training.run_folder import RunFolder
+from collm.training.run_folder import RunFolder, check_live_marks
 from collm.training.stop import StopRequested, StopSwitch
 from collm.training.trackers import Trackers
 from collm.types import TaskRow
+
+Rows = tuple[list[TaskRow | None], list[TaskRow | None]]
+"""Task rows to train on and to evaluate on."""
 
 
 class Trainer:
@@ -54,7 +59,7 @@ class Trainer:
         *,
         models: Mapping[str, LoadedModel] | None = None,
         env: Callable[[], TextEnv] | None = None,
-        rows: tuple[list[TaskRow | None], list[TaskRow | None]] | None = None,
+        rows: Rows | None = None,
         resume: bool = False,
         display: Display | None = None,
     ) -> None:
@@ -71,11 +76,13 @@ class Trainer:
                 # First the lock, then the models: a second process is refused before it fills the memory.
                 self.folder = RunFolder.open(run_dir)
                 on_error.callback(self.folder.close)
+                check_live_marks(run_dir, {"models": models, "env": env, "rows": rows})
             self.team = self._build_team(models or {})
             if not resume:
                 # First the models, then the folder: a mistake in their names leaves no folder behind.
                 self.folder = RunFolder.create(run_dir, config)
                 on_error.callback(self.folder.close)
+                self.folder.mark_live([n for n, given in (("models", models), ("env", env), ("rows", rows)) if given is not None])
             workers, threads = _parallelism(len(self.team.hosts))
             self._executor = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,))
             self.learner = Learner(config, self.team, METHODS[config.method], self._executor)
@@ -97,33 +104,42 @@ class Trainer:
     def run(self) -> bool:
         """Train to the last update; returns False if SIGINT or SIGTERM stopped it (a checkpoint is written then).
 
-        Raises NonFiniteLossError, EnvContractError, ContextOverflowError and RunFolderError, each naming the place;
-        everything up to the last finished update is kept and `--resume` continues from there.
+        Raises NonFiniteLossError, EnvContractError, ContextOverflowError and RunFolderError, each naming the place, and
+        whatever the environment raises. A checkpoint of the last finished update is written first, unless the update
+        that failed had already taken an optimizer step: then the newest regular checkpoint is the one to resume from.
         """
         config = self.config
+        ended = False
         trackers = Trackers(self.folder.path, config, self.counters.updates)
         try:
-            with self._stop.listening(), self._display.running(config, self.folder.path, self.counters.updates):
+            with self._stop.listening(), self._display.running(config, self.folder.path, self.counters.updates, self._first_return()):
                 self._evaluate_and_save(trackers)
                 while self.counters.updates < config.training.updates:
                     self._one_update(trackers)
                     self._evaluate_and_save(trackers)
                 save_final(self.team, self.folder.path / "final")
+            ended = True
         except StopRequested as stop:
             self._save()
             self._display.stopped(stop.signal_name, self.folder.path, self.counters.updates)
+            ended = True
             return False
-        except NonFiniteLossError:
-            # Nothing was stepped if it came up in the update's first minibatch: then this is the last good state,
-            # unless it is the weights that are beyond saving.
-            if self.learner.policy_steps == self.counters.policy_steps and self._weights_are_finite():
-                self._save()
-            raise
         finally:
+            stepped = self.learner.policy_steps != self.counters.policy_steps
+            if not (ended or stepped or isinstance(sys.exception(), RunFolderError)) and self._weights_are_finite():
+                self._save()
             trackers.close()
             self._executor.shutdown(cancel_futures=True)
             self.folder.close()
         return True
+
+    def _first_return(self) -> float | None:
+        """The return of the run's first update, where an earlier sitting made it."""
+        log = self.folder.path / "metrics.jsonl"
+        if self.counters.updates == 0:
+            return None
+        with log.open(encoding="utf-8") as rows:
+            return json.loads(next(rows))["return_mean"]
 
     # -- one update ------------------------------------------------------------------------------------------------
 
