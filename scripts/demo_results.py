@@ -79,7 +79,8 @@ def main() -> None:
     for seed, folder in folders.items():
         if not (folder / "final").is_dir():
             begun = time.monotonic()
-            collm.train("strbuild", "collm-cc", seed=seed, run_dir=folder, console=Console())
+            if not collm.train("strbuild", "collm-cc", seed=seed, run_dir=folder, console=Console()).finished:
+                raise SystemExit(f"stopped; continue with `collm train --resume {folder}`, then run this again")
             print(f"seed {seed}: {time.monotonic() - begun:.0f} s in all")
     runs = [summary(seed, folder) for seed, folder in folders.items()]
     target = ROOT / "docs" / "results"

@@ -16,11 +16,13 @@ import collm
 from collm.reports.read import rows
 
 SHORT = [
-    "training.updates=10",
+    "training.updates=6",
     "training.episodes_per_update=16",
-    "evaluation.sampled_episodes=48",
+    "evaluation.sampled_episodes=32",
     "evaluation.every=0",
     "logging.tensorboard=false",
+    "agents.0.optimizer.schedule=constant",
+    "agents.1.optimizer.schedule=constant",
 ]
 ADAPTER = "{model: tiny-a, tuning: lora, lora: {rank: 16}, max_new_tokens: 160, optimizer: {learning_rate: 1e-3}}"
 SETTINGS = {
@@ -56,7 +58,9 @@ def main() -> None:
         for method in ("collm-cc", "collm-dc"):
             folder = options.runs / f"{i}-{method}"
             if not (folder / "final").is_dir():
-                collm.train("strbuild", method, overrides=[*SHORT, *overrides], seed=0, run_dir=folder, console=Console())
+                run = collm.train("strbuild", method, overrides=[*SHORT, *overrides], seed=0, run_dir=folder, console=Console())
+                if not run.finished:
+                    raise SystemExit(f"stopped; continue with `collm train --resume {folder}`, then run this again")
             evaluations = rows(folder, "eval.jsonl")
             found.append({"setup": label, "method": method, "before": evaluations[0], "after": evaluations[-1]})
     target = ROOT / "docs" / "results"
