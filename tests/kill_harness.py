@@ -244,7 +244,9 @@ class Harness:
             self.found["before the run folder was a run"] += 1
         elif _traces(run) == before:
             self.found["before anything was written"] += 1
-        elif any((run / "final").glob(".writing-*")) or (_checkpointed(run) >= self.updates and len(list((run / "final").glob("[!.]*"))) < 3):
+        elif any((run / "final").glob(".writing-*")) or (
+            _checkpointed(run) >= self.updates and len(list((run / "final").glob("[!.]*"))) < 3
+        ):
             self.found["final models half written"] += 1
         elif any((run / "checkpoints").glob(".writing_*")):
             self.found["a checkpoint half written"] += 1

@@ -27,7 +27,7 @@ def test_fully_tuned_members_have_a_host_each():
     assert team.critics["critic"].agents == ("a", "b")
 
 
-@pytest.mark.parametrize("names", [["critic", "b"], ["a", "a"], ["a", "0"], ["a", "x.y"]])
+@pytest.mark.parametrize("names", [["critic", "b"], ["a", "a"], ["a", "b/c"], ["a", "x.y"]])
 def test_agent_names_that_collide_or_are_no_names_are_refused(names):
     with pytest.raises(EnvContractError, match="agent name"):
         build_team(config(), names, {"critic": tuple(names)}, 3, live(*names, "critic"))

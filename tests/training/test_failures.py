@@ -149,7 +149,10 @@ class Failing(LettersEnv):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("unequal", "^evaluation after update 0: episode eval-sampled-0-0, turn 1: rewards must be one shared number.*agent_0=1, agent_1=0.5"),
+        (
+            "unequal",
+            "^evaluation after update 0: episode eval-sampled-0-0, turn 1: rewards must be one shared number.*agent_0=1, agent_1=0.5",
+        ),
         ("nan", r"episode eval-sampled-0-0, turn 1: rewards: that of agent_0 is nan"),
         ("flags", "episode eval-sampled-0-0, turn 1: truncations must be true for all agents or for none"),
         ("metrics", "episode eval-sampled-0-0, turn 1: infos: metric 'share' of agent_0 is inf"),
@@ -165,7 +168,9 @@ def test_a_broken_contract_names_the_place(how, message, models, tmp_path, monke
 
 def test_an_error_of_the_environment_comes_through_with_its_place(models, tmp_path, monkeypatch):
     monkeypatch.setattr(Failing, "how", "")
-    trainer = Trainer(make_config(models), tmp_path / "run", env=Failing, display=After(1, lambda: monkeypatch.setattr(Failing, "how", "raises")))
+    trainer = Trainer(
+        make_config(models), tmp_path / "run", env=Failing, display=After(1, lambda: monkeypatch.setattr(Failing, "how", "raises"))
+    )
     monkeypatch.setattr(Failing, "steps", 0)
     with pytest.raises(TypeError) as caught:
         trainer.run()
@@ -204,13 +209,18 @@ class Talkative(LettersEnv):
 @pytest.mark.parametrize("history", ["full", "last"])
 def test_a_prompt_that_does_not_fit_names_agent_and_episode(history, models, tmp_path):
     config = make_config(models, context_window=100, history=history)
-    with pytest.raises(ContextOverflowError, match=r"after update 0: agent_0, episode eval-sampled-0-0: a prompt of \d+ tokens does not fit into 94 .*raise context_window"):
+    with pytest.raises(
+        ContextOverflowError,
+        match=r"after update 0: agent_0, episode eval-sampled-0-0: a prompt of \d+ tokens does not fit into 94 .*raise context_window",
+    ):
         Trainer(config, tmp_path / "run", env=Talkative).run()
 
 
 def test_a_joint_history_that_does_not_fit_names_critic_and_episode(models, tmp_path):
     config = make_config(models, critic={"context_window": 100})
-    with pytest.raises(ContextOverflowError, match=r"critic: turn 1 of episode 000000\d takes \d+ tokens, more than critic.context_window=100"):
+    with pytest.raises(
+        ContextOverflowError, match=r"critic: turn 1 of episode 000000\d takes \d+ tokens, more than critic.context_window=100"
+    ):
         Trainer(config, tmp_path / "run", env=Talkative).run()
     assert last_state(tmp_path / "run")["folder"] == "update_000000"
 
@@ -225,7 +235,9 @@ def test_a_full_disk_while_logging(models, tmp_path):
         (run / "metrics.jsonl").rename(run / "aside")
         (run / "metrics.jsonl").symlink_to("/dev/full")
 
-    with pytest.raises(RunFolderError, match=r"could not write .*metrics.jsonl: .*No space left on device.*free some space.*collm train --resume"):
+    with pytest.raises(
+        RunFolderError, match=r"could not write .*metrics.jsonl: .*No space left on device.*free some space.*collm train --resume"
+    ):
         Trainer(config, run, display=After(3, fill)).run()
     (run / "metrics.jsonl").unlink()
     (run / "aside").rename(run / "metrics.jsonl")

@@ -202,7 +202,9 @@ def test_signals_to_the_command_line(number, tmp_path):
         "--run-dir",
         str(folder),
     ]
-    with subprocess.Popen(command, env=cli_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=pin_to_one_core) as process:
+    with subprocess.Popen(
+        command, env=cli_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=pin_to_one_core
+    ) as process:
         try:
             deadline = time.monotonic() + 120
             while not (folder / "metrics.jsonl").exists() or not (folder / "metrics.jsonl").read_text():

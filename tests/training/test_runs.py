@@ -38,13 +38,25 @@ PER_CRITIC = "loss value_mean explained_variance gradient_norm clip_fraction".sp
 def folders(tmp_path_factory) -> list[str]:
     """Five models; their tokenizers differ in templates, padding ids and sides."""
     root = tmp_path_factory.mktemp("models")
-    tokenizers: list[dict[str, Any]] = [{}, {"chat_template": None}, {"pad_is_eos": True}, {"padding_side": "left"}, {"pad_is_eos": True, "padding_side": "left"}]
+    tokenizers: list[dict[str, Any]] = [
+        {},
+        {"chat_template": None},
+        {"pad_is_eos": True},
+        {"padding_side": "left"},
+        {"pad_is_eos": True, "padding_side": "left"},
+    ]
     return [model_folder(root / str(i), kind, i, **tokenizers[i]) for i, kind in enumerate(ARCHITECTURES)]
 
 
 def make_agents(folders: list[str], n: int, **changes: Any) -> list[dict[str, Any]]:
     """Every agent samples in its own way."""
-    sampling = [{}, {"temperature": 0.6, "top_p": 0.6}, {"top_k": 5, "max_new_tokens": 9}, {"temperature": 1.5}, {"top_p": 0.9, "max_new_tokens": 1}]
+    sampling = [
+        {},
+        {"temperature": 0.6, "top_p": 0.6},
+        {"top_k": 5, "max_new_tokens": 9},
+        {"temperature": 1.5},
+        {"top_p": 0.9, "max_new_tokens": 1},
+    ]
     return [agent(folders[i], **sampling[i], **changes) for i in range(n)]
 
 
@@ -143,10 +155,17 @@ def check_exported_agent(policy: Policy, folder: Path) -> None:
     length = policy.config.max_new_tokens
     ids = policy.chat.first("xy 0 0")
     assert tuple(tokenizer.apply_chat_template([{"role": "user", "content": "xy 0 0"}], add_generation_prompt=True)["input_ids"]) == ids
-    expected = policy.host.generate([GenerationRequest(policy.agent, "check", ids, 0, True)])[0].response_ids
+    expected = policy.host.generate([GenerationRequest(policy.agent, ("check", policy.agent), ids, 0, True)])[0].response_ids
     stop = [tokenizer.eos_token_id]
     with torch.no_grad():
-        answer = model.generate(torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)), max_new_tokens=length, do_sample=False, eos_token_id=stop, pad_token_id=0)
+        answer = model.generate(
+            torch.tensor([ids]),
+            attention_mask=torch.ones(1, len(ids)),
+            max_new_tokens=length,
+            do_sample=False,
+            eos_token_id=stop,
+            pad_token_id=0,
+        )
     assert tuple(answer[0, len(ids) :].tolist()) == expected
     text = tokenizer.decode(answer[0, len(ids) :], skip_special_tokens=True, clean_up_tokenization_spaces=False)
     assert text == policy.chat.text(expected)
@@ -352,7 +371,9 @@ def test_the_built_in_models_on_strbuild(shared_base, tmp_path):
     else:
         changes = []
     changes += ["training.updates=2", "training.episodes_per_update=2", "evaluation.sampled_episodes=2", "task.turns=2", "history=full"]
-    run = collm.train("strbuild", "collm-cc", overrides=[*changes, "agents.0.max_new_tokens=24", "agents.1.max_new_tokens=24"], run_dir=tmp_path / "run")
+    run = collm.train(
+        "strbuild", "collm-cc", overrides=[*changes, "agents.0.max_new_tokens=24", "agents.1.max_new_tokens=24"], run_dir=tmp_path / "run"
+    )
     assert run.finished
     row = run.metrics[0]
     assert row["ratio/agent_0"] == row["max_ratio/agent_1"] == 1.0
@@ -361,7 +382,10 @@ def test_the_built_in_models_on_strbuild(shared_base, tmp_path):
     texts = {name: part["text"] for name, part in episode["turns"][0]["agents"].items()}
     for name, text in texts.items():
         folder = run.path / "final" / name
-        assert AutoTokenizer.from_pretrained(folder).decode(episode["turns"][0]["agents"][name]["response_ids"], skip_special_tokens=True) == text
+        assert (
+            AutoTokenizer.from_pretrained(folder).decode(episode["turns"][0]["agents"][name]["response_ids"], skip_special_tokens=True)
+            == text
+        )
         AutoModelForCausalLM.from_pretrained(folder)
     config: Config = Trainer.resume(run.path).config
     assert [a.tuning for a in config.agents] == (["lora"] * 2 if shared_base else ["full"] * 2)

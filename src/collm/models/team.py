@@ -72,8 +72,10 @@ def build_team(
     """
     members = [*names, *critic_agents]
     for name in members:
-        if not re.fullmatch(r"[A-Za-z_]\w*", name) or members.count(name) > 1:
-            raise EnvContractError(f"agent name {name!r}: give each agent a name of its own, of letters, digits and _ (and not 'critic')")
+        if not re.fullmatch(r"[\w-]+", name) or members.count(name) > 1:
+            raise EnvContractError(
+                f"agent name {name!r}: give each agent a name of its own, of letters, digits, _ and - (and not 'critic')"
+            )
     builder = _Builder(config, live)
     policies = {name: builder.policy(name, agent) for name, agent in zip(names, config.agents, strict=True)}
     models = {name: agent.model for name, agent in zip(names, config.agents, strict=True)}

@@ -27,7 +27,7 @@ def learning_curve(runs: Mapping[str, Path], target: Path, title: str) -> Path:
         axes.plot([r["env_steps"] for r in training], [r["return_mean"] for r in training], color=colour, linewidth=0.9, alpha=0.45)
         held_out = rows(run_dir, "eval.jsonl")
         steps, means = [r["env_steps"] for r in held_out], [r["return_mean"] for r in held_out]
-        axes.plot(steps, means, color=colour, linewidth=2, marker="o", markersize=4, label=label)
+        axes.plot(steps, means, color=colour, linewidth=2, marker="o", markersize=4, label=f"{label}, held out")
         axes.fill_between(
             steps, [r["return_ci95"][0] for r in held_out], [r["return_ci95"][1] for r in held_out], color=colour, alpha=0.18, linewidth=0
         )
@@ -36,7 +36,7 @@ def learning_curve(runs: Mapping[str, Path], target: Path, title: str) -> Path:
     axes.set_title(title, fontsize=11)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.plot([], [], color="grey", linewidth=0.9, alpha=0.6, label="while training (sampled on the training rows)")
+    axes.plot([], [], color="grey", linewidth=0.9, alpha=0.6, label="while training, on the training rows")
     axes.fill_between([], [], [], color="grey", alpha=0.18, linewidth=0, label="95 % bootstrap interval of the held-out mean")
     axes.legend(fontsize=8, frameon=False, loc="best")
     figure.tight_layout()
