@@ -1,6 +1,6 @@
 """An environment of one's own: two agents, who cannot see each other, should use the same words.
 
-    collm train examples.agree:AgreeEnv training.updates=20
+collm train examples.agree:AgreeEnv training.updates=20
 """
 
 import numpy as np

@@ -30,7 +30,8 @@ before and after. Get these figures again with `.venv/bin/python scripts/demo_re
 |---|---|---|---|---|---|---|---|---|
 {table}
 
-Machine: {machine}. Times are wall clock with a test suite running beside the training; all other figures repeat exactly on the same machine.
+Machine: {machine}. Times are wall clock with a test suite running beside the training; all other figures
+repeat exactly on the same machine.
 
 ![Held-out and training return against env steps](learning_curve.png)
 """
