@@ -33,6 +33,10 @@ before and after. Get these figures again with `.venv/bin/python scripts/demo_re
 Machine: {machine}. Times are wall clock with a test suite running beside the training; all other figures
 repeat exactly on the same machine.
 
+Greedy decoding (one episode per held-out string) goes the other way: taking the likeliest token at every place makes the untrained models
+skip few cells, and what training improves is the policy that is sampled. The held-out strings are longer than any training string, which is
+why the return stays below that on the training rows.
+
 ![Held-out and training return against env steps](learning_curve.png)
 """
 
