@@ -135,7 +135,7 @@ def _evaluate_final(
     folder: Path,
     trained: Config,
     maker: Callable[[], TextEnv],
-    test_rows: list[TaskRow | None],
+    test_rows: Sequence[TaskRow | None],
     episodes: int | None,
     seed: int | None,
 ) -> dict[str, Any]:

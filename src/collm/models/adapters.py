@@ -99,7 +99,8 @@ class AdapterSwitch:
             owner = key.rpartition(".base_layer.")[0]
             value = value.detach().to(torch.promote_types(value.dtype, torch.float32)) if value.is_floating_point() else value
             if owner and key.endswith(".weight") and _inner(name) in layers[owner].lora_A:
-                value = value + cast("Tensor", layers[owner].get_delta_weight(_inner(name))).detach().to(value.dtype)
+                delta = cast("Any", layers[owner]).get_delta_weight(_inner(name))
+                value = value + delta.detach().to(value.dtype)
             merged[key.replace(".base_layer.", ".")] = value.clone()
         return merged
 
