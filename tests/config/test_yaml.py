@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from collm.config.describe import describe
@@ -46,6 +46,8 @@ def override_sets(draw: st.DrawFn) -> list[str]:
 
 @settings(max_examples=60, deadline=None)
 @given(override_sets())
+@example(['task.env_args={? "\\N" : null}'])
+@example(['task.env_args={a: "x\\u2028y\\n", "\\x85 ": " \\N\\t"}'])
 def test_dump_and_describe_read_back_equal(tmp_path_factory, overrides):
     config = resolve("strbuild", overrides=overrides)
     file: Path = tmp_path_factory.mktemp("yaml") / "config.yaml"

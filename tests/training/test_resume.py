@@ -30,6 +30,8 @@ def make_config(kind: str, models: Path) -> Config:
     slow = {"learning_rate": 1e-3}  # samples two updates old must stay likely
     if kind == "on-policy":
         return toy_config([agent(qwen), agent(llama)], {})
+    if kind == "long":
+        return toy_config([agent(qwen), agent(llama)], {}, training={"updates": 10, "episodes_per_update": 2, "checkpoint_every": 50})
     if kind == "replay":
         training = {"updates": 5, "episodes_per_update": 3, "checkpoint_every": 3}
         return toy_config([agent(qwen, optimizer=slow), agent(llama, optimizer=slow)], {}, training=training, **REPLAY)
@@ -41,6 +43,20 @@ def make_config(kind: str, models: Path) -> Config:
     return toy_config(
         [agent(qwen, **section), agent(llama)], section, {"solved_above": 0.1}, method="collm-dc", training={"checkpoint_every": 3}
     )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A function that gives a kind's configuration and its uninterrupted run."""
+    root, made = tmp_path_factory.mktemp("whole"), {}
+
+    def run(kind: str) -> tuple[Config, Path]:
+        if kind not in made:
+            made[kind] = make_config(kind, root)
+            assert Trainer(made[kind], root / kind).run()
+        return made[kind], root / kind
+
+    return run
 
 
 class Recorder(Display):
@@ -67,9 +83,8 @@ class DiesAt(Display):
 
 
 @pytest.mark.parametrize("kind", ["on-policy", "replay", "replay lora", "decentralized, scheduled"])
-def test_a_run_stopped_again_and_again_equals_the_uninterrupted_one(kind, tmp_path, monkeypatch):
-    config = make_config(kind, tmp_path)
-    assert Trainer(config, tmp_path / "whole").run()
+def test_a_run_stopped_again_and_again_equals_the_uninterrupted_one(kind, whole, tmp_path, monkeypatch):
+    config, uninterrupted = whole(kind)
     left = 0
 
     def check(self: StopSwitch) -> None:
@@ -95,14 +110,13 @@ def test_a_run_stopped_again_and_again_equals_the_uninterrupted_one(kind, tmp_pa
         assert not (tmp_path / "pieces" / "final").exists()
     assert len(recorder.stops) >= 4
     assert {0, config.training.updates} <= {done for _, done in recorder.stops}
-    assert differences(tmp_path / "whole", tmp_path / "pieces") == []
+    assert differences(uninterrupted, tmp_path / "pieces") == []
 
 
-@pytest.mark.parametrize("kind", ["replay", "replay lora"])
-def test_a_run_that_died_between_checkpoints_equals_the_uninterrupted_one(kind, tmp_path):
-    config = make_config(kind, tmp_path)
-    assert Trainer(config, tmp_path / "whole").run()
-    for update in (1, 2, config.training.updates):
+@pytest.mark.parametrize(("kind", "updates"), [("replay", (2, 5)), ("replay lora", (3,))])
+def test_a_run_that_died_between_checkpoints_equals_the_uninterrupted_one(kind, updates, whole, tmp_path):
+    config, uninterrupted = whole(kind)
+    for update in updates:
         folder = tmp_path / f"died-{update}"
         with pytest.raises(Died):
             Trainer(config, folder, display=DiesAt(update)).run()
@@ -115,13 +129,12 @@ def test_a_run_that_died_between_checkpoints_equals_the_uninterrupted_one(kind, 
         half.mkdir()
         (half / "state.pt").write_bytes(b"PK\x03\x04 half a checkpoint")
         assert Trainer.resume(folder).run()
-        assert differences(tmp_path / "whole", folder) == []
+        assert differences(uninterrupted, folder) == []
         assert [p.name for p in (folder / "checkpoints").iterdir() if p.name.startswith(".")] == []
 
 
-def test_a_run_that_died_before_its_first_checkpoint_begins_again(tmp_path):
-    config = make_config("on-policy", tmp_path)
-    assert Trainer(config, tmp_path / "whole").run()
+def test_a_run_that_died_before_its_first_checkpoint_begins_again(whole, tmp_path):
+    config, uninterrupted = whole("on-policy")
 
     class DiesFirst(Display):
         def evaluation(self, row) -> None:
@@ -131,7 +144,7 @@ def test_a_run_that_died_before_its_first_checkpoint_begins_again(tmp_path):
         Trainer(config, tmp_path / "died", display=DiesFirst()).run()
     assert len(log_rows(tmp_path / "died", "eval.jsonl")) == 1
     assert Trainer.resume(tmp_path / "died").run()
-    assert differences(tmp_path / "whole", tmp_path / "died") == []
+    assert differences(uninterrupted, tmp_path / "died") == []
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path):
@@ -184,11 +197,8 @@ def test_a_failed_start_lets_go_of_the_folder(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_to_the_command_line(number, tmp_path):
-    config = make_config("on-policy", tmp_path)
-    config = config.model_copy(
-        update={"training": config.training.model_copy(update={"updates": 12, "episodes_per_update": 2, "checkpoint_every": 50})}
-    )
+def test_signals_to_the_command_line(number, whole, tmp_path):
+    config, uninterrupted = whole("long")
     (tmp_path / "config.yaml").write_text(dump(config))
     folder = tmp_path / "run"
     command = [
@@ -221,9 +231,8 @@ def test_signals_to_the_command_line(number, tmp_path):
     assert "Traceback" not in err
     assert f"collm train --resume {folder}" in out.replace("\n", "")
     done = len(log_rows(folder, "metrics.jsonl"))
-    assert 1 <= done < 12
+    assert 1 <= done < 10
     assert [p.name for p in (folder / "checkpoints").iterdir()] == ["update_000000", f"update_{done:06d}"]
     assert json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])["update"] == done
     assert collm.resume(folder).finished
-    Trainer(config, tmp_path / "whole").run()
-    assert differences(tmp_path / "whole", folder) == []
+    assert differences(uninterrupted, folder) == []

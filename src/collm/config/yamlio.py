@@ -48,7 +48,13 @@ def _one_line(dumper: yaml.SafeDumper, text: str) -> ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
+def _exact(dumper: yaml.SafeDumper, text: str) -> ScalarNode:
+    # Quoted with escapes: unquoted and single-quoted text folds breaks, of which YAML knows more than the newline (U+0085 is one).
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
+
 _InlineDumper.add_representer(str, _one_line)
+_Dumper.add_representer(str, _exact)
 
 for _tag, _pattern, _first in _RULES:
     # "\0" stands for the empty text, which PyYAML files under "".
