@@ -52,11 +52,14 @@ Machine: {machine}.
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "matrix")
+    parser.add_argument("--finished", action="store_true", help="train nothing; write the page from the runs that are there")
     options = parser.parse_args()
     found = []
     for i, (label, overrides) in enumerate(SETTINGS.items()):
         for method in ("collm-cc", "collm-dc"):
             folder = options.runs / f"{i}-{method}"
+            if options.finished and not (folder / "final").is_dir():
+                continue
             if not (folder / "final").is_dir():
                 run = collm.train("strbuild", method, overrides=[*SHORT, *overrides], seed=0, run_dir=folder, console=Console())
                 if not run.finished:
