@@ -221,9 +221,12 @@ def test_signals_to_the_command_line(number, whole, tmp_path):
                 assert process.poll() is None, process.stderr.read()
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
+            # Held still meanwhile: on an idle machine the run would be over before the signal.
+            process.send_signal(signal.SIGSTOP)
             with pytest.raises(RunFolderError, match="another process"):
                 collm.resume(folder)
             process.send_signal(number)
+            process.send_signal(signal.SIGCONT)
             out, err = process.communicate(timeout=200)
         finally:
             process.kill()
