@@ -56,7 +56,7 @@ class GlobalInfo:
 
 @dataclass(slots=True)
 class JointTransition:
-    """(h_t, m_t, a_t, r_t) of one turn; o_{t+1} and m_{t+1} are the next transition of the same episode."""
+    """(h_t, m_t, a_t, r_t): one joint action. Its place in the rollout is `parent`."""
 
     turn: int
     turns: dict[str, Turn]
@@ -65,27 +65,86 @@ class JointTransition:
     terminated: bool
     truncated: bool
     metrics: dict[str, float]
-    old_logprobs: dict[str, float] = field(default_factory=dict)
-    """log pi_old(a_{i,t}|h_{i,t}) by teacher forcing; empty where nothing was updated since sampling (rho = 1)."""
+    parent: int | None = None
+    """Index in `Episode.transitions` of the joint action that led to this one's node; None at the first turn."""
+    picks: dict[str, int] = field(default_factory=dict)
+    """Which of its K responses at the node each agent plays here; empty where it has only one."""
+    greedy: bool = False
+    """Part of a greedy baseline rollout: evaluated and counted, never trained on."""
+    update: int = 0
+    """How many updates the learner had made when it was sampled."""
+    policy_version: int = 0
+    """How many policy optimizer steps had been taken when it was sampled."""
+    old_logprobs: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    """log pi_old of each response token by teacher forcing; empty where nothing was updated since sampling (rho = 1)."""
+
+    @property
+    def node(self) -> int:
+        """The node of the rollout tree it was played at: siblings share it. -1 = the root."""
+        return -1 if self.parent is None else self.parent
+
+    def pick(self, agent: str) -> int:
+        """Which of its node's responses `agent` plays here."""
+        return self.picks.get(agent, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Upcoming:
+    """What stands after a joint action that did not end the task: (h_{t+1}, m_{t+1}) before anybody answers."""
+
+    observations: dict[str, str]
+    contexts: dict[str, tuple[int, ...]]
+    """Each agent's whole token history h_{i,t+1}."""
+    info: GlobalInfo
 
 
 @dataclass(slots=True)
 class Episode:
-    """One rollout: its joint transitions in order of turns."""
+    """One rollout: joint actions, each after the one that led to it.
+
+    With K = 1 a chain, one joint action per turn. With K > 1 the joint actions of a K-ary tree: those with the same
+    `parent` were sampled at one node, from the same joint history.
+    """
 
     id: str
     task: TaskRow | None
     seed: int
     update: int
     """The update in whose rollout it was sampled."""
-    policy_version: int
-    """How many policy optimizer steps had been taken when it was sampled."""
     transitions: list[JointTransition]
+    upcoming: Upcoming | None = None
+    """Where a chain stands now: set while it is still being played and after truncation, None once terminated."""
 
     @property
     def agents(self) -> list[str]:
         return list(self.transitions[0].turns)
 
+    def children(self) -> dict[int, list[int]]:
+        """Indices of the joint actions at each node, in order; node -1 is the root."""
+        found: dict[int, list[int]] = {}
+        for a, transition in enumerate(self.transitions):
+            found.setdefault(transition.node, []).append(a)
+        return found
+
+    def path(self, index: int) -> list[int]:
+        """Indices of the joint actions from the first turn to `index`."""
+        found = [index]
+        while (parent := self.transitions[found[-1]].parent) is not None:
+            found.append(parent)
+        return found[::-1]
+
+    def leaves(self) -> list[int]:
+        """Indices of the sampled joint actions after which nothing was played."""
+        inner = {tr.node for tr in self.transitions if not tr.greedy}
+        return [a for a, tr in enumerate(self.transitions) if not tr.greedy and a not in inner]
+
     def discounted_return(self, discount: float) -> float:
-        """sum_t discount^t r_t."""
-        return float(sum(discount**tr.turn * tr.reward for tr in self.transitions))
+        """sum_t discount^t r_t of a chain; of a tree the mean over its samples at every node."""
+        nodes = self.children()
+
+        def mean_return(node: int) -> float:
+            sampled = [a for a in nodes.get(node, []) if not self.transitions[a].greedy]
+            returns = [self.transitions[a].reward + discount * mean_return(a) for a in sampled]
+            return sum(returns) / len(returns) if returns else 0.0
+
+        return mean_return(-1)

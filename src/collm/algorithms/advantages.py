@@ -1,7 +1,4 @@
-"""Advantages and value targets at turn level. Pure functions on numbers, no models.
-
-Shapes: `_H` turns of one episode, `_B` joint transitions.
-"""
+"""What happens to advantages after a method has made them: normalisation and clipping. Shapes: `_B` samples."""
 
 from __future__ import annotations
 
@@ -9,20 +6,6 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-
-
-def td_targets(rewards_H: np.ndarray, values_H: np.ndarray, discount: float) -> np.ndarray:
-    """TD(0) targets r_t + gamma V(h_{t+1}, m_{t+1}), shape (H,), with V = 0 after the last turn (Eq. 4 and 5).
-
-    H is part of the task and the turn index is in m_t, so an episode cut at the turn limit is not bootstrapped.
-    """
-    next_values_H = np.append(values_H[1:], 0.0)
-    return rewards_H + discount * next_values_H
-
-
-def td_errors(rewards_H: np.ndarray, values_H: np.ndarray, discount: float) -> np.ndarray:
-    """delta_t = r_t + gamma V(h_{t+1}, m_{t+1}) - V(h_t, m_t), shape (H,) (Eq. 4; Eq. 2 with an agent's own critic)."""
-    return td_targets(rewards_H, values_H, discount) - values_H
 
 
 def normalise(advantages_B: np.ndarray, turns_B: Sequence[int], mode: Literal["off", "batch", "per_turn"]) -> tuple[np.ndarray, int]:

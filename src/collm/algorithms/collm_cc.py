@@ -14,18 +14,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from collm.algorithms.advantages import td_errors
+from collm.algorithms.turns import TurnEstimator, TurnValues
 
 
 class CoLLMCC:
     name = "collm-cc"
-    description = "multi-agent actor-critic, one centralized critic over the joint history (paper Eq. 4, 5)"
 
     def critics(self, agents: Sequence[str]) -> dict[str, tuple[str, ...]]:
         return {"critic": tuple(agents)}
 
     def advantages(
-        self, rewards_H: np.ndarray, values: Mapping[str, np.ndarray], agents: Sequence[str], discount: float
+        self, rewards_H: np.ndarray, values: Mapping[str, TurnValues], agents: Sequence[str], estimator: TurnEstimator
     ) -> dict[str, np.ndarray]:
-        delta_H = td_errors(rewards_H, values["critic"], discount)
+        delta_H = estimator.advantages(rewards_H, values["critic"])
         return dict.fromkeys(agents, delta_H)

@@ -4,7 +4,8 @@
     grad J_i = E[ sum_t rho_{i,t} grad log pi_i(a_{i,t} | h_{i,t}) delta_{i,t} ]
     L(phi_i) = E[ sum_t (r_t + gamma V_phi_i(h_{i,t+1}, m_{t+1}) - V_phi_i(h_{i,t}, m_t))^2 ],   target held fixed
 
-The reward is the team's; a critic knows of the others only what reward and m_t let through.
+The reward is the team's; a critic knows of the others only what reward and m_t let through. With `shared_backbone` phi_i
+is a scalar head on the agent's own transformer, and policy and value loss share one forward pass.
 """
 
 from __future__ import annotations
@@ -13,17 +14,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from collm.algorithms.advantages import td_errors
+from collm.algorithms.turns import TurnEstimator, TurnValues
 
 
 class CoLLMDC:
     name = "collm-dc"
-    description = "multi-agent actor-critic, one critic per agent over its own history (paper Eq. 2, 3)"
 
     def critics(self, agents: Sequence[str]) -> dict[str, tuple[str, ...]]:
         return {f"critic_{agent}": (agent,) for agent in agents}
 
     def advantages(
-        self, rewards_H: np.ndarray, values: Mapping[str, np.ndarray], agents: Sequence[str], discount: float
+        self, rewards_H: np.ndarray, values: Mapping[str, TurnValues], agents: Sequence[str], estimator: TurnEstimator
     ) -> dict[str, np.ndarray]:
-        return {agent: td_errors(rewards_H, values[f"critic_{agent}"], discount) for agent in agents}
+        return {agent: estimator.advantages(rewards_H, values[f"critic_{agent}"]) for agent in agents}

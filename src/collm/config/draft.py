@@ -38,6 +38,12 @@ class Draft:
         parts = key.split(".")
         self.values = self._assigned(self.root, (), self.values, parts, value, source)
 
+    def keep_first(self, key: str, source: str) -> None:
+        """Leaves only the first entry of a top-level list, if it holds any."""
+        entries = self.values.get(key, [])
+        for i in range(len(entries) - 1, 0, -1):
+            self.values[key] = self._without((key,), self.values[key], i, source)
+
     def source(self, path: Path) -> str:
         """Where the value at `path` came from."""
         if path in self._sources:

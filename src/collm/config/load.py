@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from collm.config import presets
+from collm.config.combinations import ACTOR_CRITIC
 from collm.config.draft import Draft
 from collm.config.nearest import nearest
 from collm.config.problems import checked, checked_task
@@ -121,6 +122,10 @@ class _Layers:
         made.merge(self.base.settings, self.base.source)
         if method_preset is not None:
             made.merge(method_preset.settings, method_preset.source)
+            if method_preset.settings["method"] not in ACTOR_CRITIC:
+                made.merge(self.base.tree_settings, self.base.source)
+            if method_preset.single_agent:
+                made.keep_first("agents", method_preset.source(("agents",)))
         if self.document is not None:
             made.merge(self.document.values, self.document.source)
             _check_task(made, self.name)
@@ -132,6 +137,9 @@ class _Layers:
         for key, value, source in self.overrides:
             made.assign(key, value, source)
             _check_task(made, self.name)
+        if method_preset is not None:
+            # `grpo` is a preset of magrpo: what runs is the algorithm.
+            made.values["method"] = method_preset.settings["method"]
         return made
 
 

@@ -1,12 +1,15 @@
 """The presets that come with the package: one YAML file per task and size, one per method.
 
-Each file is `description:` (one line, shown by `collm list`) and `config:` (keys as in any configuration file).
+Each file is `description:` (one line, shown by `collm list`) and `config:` (keys as in any configuration file). A method's
+file may say `single_agent: true`: it is its algorithm for a team of one. A task's file may have a second layer,
+`monte_carlo:`, laid over it for methods that roll out trees.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from collm.config.nearest import nearest
 from collm.config.tree import Path as KeyPath
@@ -26,8 +29,18 @@ class Preset:
     document: Document
 
     @property
-    def settings(self) -> dict[str, object]:
+    def settings(self) -> dict[str, Any]:
         return self.document.values["config"] or {}
+
+    @property
+    def tree_settings(self) -> dict[str, Any]:
+        """What a task's preset adds for methods that roll out trees."""
+        return self.document.values.get("monte_carlo") or {}
+
+    @property
+    def single_agent(self) -> bool:
+        """Whether a method's preset is for a team of one."""
+        return bool(self.document.values.get("single_agent", False))
 
     def source(self, path: KeyPath) -> str:
         """Where a value of this preset stands, for error messages."""
@@ -52,8 +65,9 @@ def task_preset(task: str, size: str) -> Preset:
 
 
 def methods() -> tuple[str, ...]:
-    """The names of all methods."""
-    return schema_tree("custom").children["method"].choices
+    """The names of all methods: the algorithms, then those that are presets of one."""
+    algorithms = schema_tree("custom").children["method"].choices
+    return algorithms + tuple(sorted({file.stem for file in (_FOLDER / "methods").glob("*.yaml")} - set(algorithms)))
 
 
 def method_preset(method: str) -> Preset:

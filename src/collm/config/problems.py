@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from collm.config.contradiction import Contradiction
 from collm.config.draft import Draft
 from collm.config.nearest import nearest
-from collm.config.schema import AnyTask, Config, Contradiction, Section
+from collm.config.schema import AnyTask, Config, Section
 from collm.config.tree import TASKS, Node, Path, find, in_words, key_name
 from collm.errors import ConfigError
 

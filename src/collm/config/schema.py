@@ -6,13 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-
-class Contradiction(ValueError):
-    """Raised by a section's validator where its values do not fit together; `keys` names them relative to the section."""
-
-    def __init__(self, message: str, *keys: str) -> None:
-        super().__init__(message)
-        self.keys = keys
+from collm.config.combinations import check_combinations
+from collm.config.contradiction import Contradiction
 
 
 class Section(BaseModel):
@@ -148,8 +143,10 @@ class CriticConfig(ModelSection):
     """The critic (CoLLM-CC) or every agent's critic (CoLLM-DC)."""
 
     model: str | None = Field(default=None, description="as for agents; null = agent 0's model (CC) or each agent's own (DC)")  # type: ignore[assignment]
-    global_info: Literal["text", "features", "none"] = Field(
-        default="text", description="how the critic reads m_t: as text, as numbers before the head, or not"
+    kind: Literal["v", "q"] = Field(default="v", description="V(h_t, m_t), or Q(h_t, m_t, a_t) with the responses appended to the input")
+    global_info: Literal["text", "features", "none"] | None = Field(
+        default=None,
+        description="how the critic reads m_t: text, features (numbers before the head) or none; null = text (shared_backbone: features)",
     )
     context_window: int = Field(
         default=2048, ge=16, description="longest critic input in tokens; the oldest whole turns are dropped beyond it"
@@ -157,19 +154,69 @@ class CriticConfig(ModelSection):
     value_clip: float | None = Field(
         default=None, gt=0, description="PPO-style: the value may move this far from its old value; null = off"
     )
+    shared_backbone: bool = Field(
+        default=False, description="collm-dc: put each agent's value head on the agent's own model, one forward pass for both"
+    )
+    value_coef: float = Field(default=0.6, gt=0, description="weight of the value loss beside the policy loss (shared_backbone only)")
+    target_rate: float | None = Field(
+        default=None, gt=0, le=1, description="bootstrap from a slow copy that moves this share of the way each update; null = off"
+    )
+    warmup_updates: int = Field(default=0, ge=0, description="U: only the critic learns in the first U updates")
+
+    @property
+    def reads(self) -> Literal["text", "features", "none"]:
+        """How the critic reads m_t, the default resolved."""
+        return self.global_info or ("features" if self.shared_backbone else "text")
 
 
 class AlgorithmConfig(Section):
-    """Actor-critic settings (method.md section 5)."""
+    """The gradient (method.md sections 3 to 5)."""
 
     discount: float = Field(default=0.9, ge=0, le=1, description="gamma, per turn")
+    turn_weight: Literal["paper", "discounted"] = Field(
+        default="paper",
+        description="weight of turn t in the actors' gradient: 1 (paper, Eq. 1, 2, 4), or gamma^t (the discounted return's)",
+    )
     epochs: int = Field(default=1, ge=1, description="E, passes over the drawn transitions per update")
     minibatch: int | None = Field(default=None, ge=1, description="joint transitions per optimizer step; null = all of them")
-    clip_ratio: float | None = Field(default=None, gt=0, description="PPO clip of the sequence-level ratio to [1-c, 1+c]; null = off")
+    ratio: Literal["sequence", "token", "none"] = Field(
+        default="sequence", description="importance ratio rho: of the whole response (paper), of each token (PPO), or none"
+    )
+    clip_ratio: float | None = Field(default=None, gt=0, description="PPO clip of the ratio to [1-c, 1+c]; null = off")
     advantage_normalization: Literal["off", "batch", "per_turn"] = Field(
         default="batch", description="subtract mean and divide by deviation"
     )
     advantage_clip: float | None = Field(default=None, gt=0, description="clamp advantages to [-c, c] after normalisation; null = off")
+    kl_coef: float = Field(default=0.0, ge=0, description="weight of KL(policy || initial weights), k3 estimate over the response tokens")
+    entropy_coef: float = Field(default=0.0, ge=0, description="weight of the entropy bonus, mean over the response tokens")
+    gae_lambda: float = Field(default=0.0, ge=0, le=1, description="lambda of GAE over turns; 0 = the TD error (paper)")
+    n_step: int = Field(default=1, ge=1, description="turns of reward before bootstrapping; 1 = the TD error (paper)")
+    bootstrap_truncated: bool = Field(
+        default=False, description="bootstrap past an episode that was cut (for tasks cut by budget rather than by the turn limit H)"
+    )
+    update_every: Literal["episode", "turn"] | int = Field(
+        default="episode",
+        description="when to update: after the episodes, after each turn, or once this many new joint transitions are there",
+    )
+
+    @model_validator(mode="after")
+    def _positive(self) -> AlgorithmConfig:
+        if isinstance(self.update_every, int) and self.update_every < 1:
+            raise Contradiction(f"update_every={self.update_every}; give episode, turn or a whole number >= 1", "update_every")
+        return self
+
+
+class MonteCarloConfig(Section):
+    """Rollout trees of the Monte-Carlo family (method.md section 3)."""
+
+    samples: int = Field(default=2, ge=1, description="K, responses each agent samples at every node")
+    joint_mode: Literal["aligned", "crossed"] = Field(
+        default="aligned", description="pair sample k of every agent (K joint actions a node), or take the product (K^n)"
+    )
+    divide_by_std: bool = Field(default=False, description="magrpo: divide by the standard deviation of the group")
+    baseline: Literal["greedy", "group_max"] = Field(
+        default="greedy", description="maremax: return of the greedy responses (ReMax), or the group's maximum"
+    )
 
 
 class ReplayConfig(Section):
@@ -187,7 +234,10 @@ class TrainingConfig(Section):
     """Length of a run and its batches."""
 
     updates: int = Field(default=40, ge=1, description="updates in the whole run")
-    episodes_per_update: int = Field(default=32, ge=1, description="episodes sampled before each update")
+    env_steps: int | None = Field(
+        default=None, ge=1, description="end with the update that reaches this many joint actions, if it comes before updates; null = off"
+    )
+    episodes_per_update: int = Field(default=32, ge=1, description="episodes (rollout trees) sampled before each update")
     episodes_in_flight: int = Field(default=64, ge=1, description="most episodes generated together in one batch")
     micro_batch_tokens: int = Field(default=16384, ge=1, description="token budget of one forward-backward pass; gradients accumulate")
     gradient_checkpointing: bool = Field(default=False, description="recompute activations in the backward pass to save memory")
@@ -224,7 +274,9 @@ class Config(Section):
     """A whole run."""
 
     seed: int = Field(default=0, ge=0, description="seeds everything: same config, same machine, same numbers")
-    method: Literal["collm-cc", "collm-dc"] = Field(default="collm-cc", description="the algorithm (collm list methods)")
+    method: Literal["collm-cc", "collm-dc", "ma-reinforce", "magrpo", "marloo", "maremax"] = Field(
+        default="collm-cc", description="the algorithm (collm list methods)"
+    )
     history: Literal["full", "last"] = Field(default="full", description="agents see all their turns, or only the newest prompt")
     context_window: int = Field(
         default=2048, ge=16, description="C, tokens of an agent's history and response; the oldest whole turns are dropped beyond it"
@@ -234,7 +286,10 @@ class Config(Section):
         default_factory=lambda: [AgentConfig(), AgentConfig()], min_length=1, description="one entry per agent"
     )
     critic: CriticConfig = Field(default_factory=CriticConfig, description="the critic or critics")
-    algorithm: AlgorithmConfig = Field(default_factory=AlgorithmConfig, description="actor-critic settings")
+    algorithm: AlgorithmConfig = Field(default_factory=AlgorithmConfig, description="the gradient")
+    monte_carlo: MonteCarloConfig = Field(
+        default_factory=MonteCarloConfig, description="rollout trees (ma-reinforce, magrpo, marloo, maremax)"
+    )
     replay: ReplayConfig = Field(default_factory=ReplayConfig, description="the replay buffer")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="length of the run and batches")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="evaluation on the test split")
@@ -257,8 +312,5 @@ class Config(Section):
                 "task.palettes",
                 "agents",
             )
-        if self.replay.draw is not None and self.replay.draw > self.replay.capacity:
-            raise Contradiction(
-                f"replay.draw={self.replay.draw} is more than replay.capacity={self.replay.capacity}", "replay.draw", "replay.capacity"
-            )
+        check_combinations(self)
         return self

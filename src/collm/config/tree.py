@@ -115,6 +115,10 @@ def _field(info: FieldInfo, task: type[AnyTask]) -> Node:
 def _annotation(annotation: Any, task: type[AnyTask], info: FieldInfo | None = None) -> Node:
     """The node of a type; `info` carries the bounds of the field that has it."""
     variants, nullable = _variants(annotation)
+    if len(variants) > 1 and not any(isinstance(v, type) and issubclass(v, BaseModel) for v in variants):
+        either = [_annotation(variant, task, info) for variant in variants]
+        words = " or ".join(node.expected for node in either)
+        return Node("value", _or_null(words, nullable), nullable=nullable, choices=tuple(c for node in either for c in node.choices))
     kind = variants[0] if len(variants) == 1 else task
     origin = get_origin(kind)
     if origin is Literal:

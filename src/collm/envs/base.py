@@ -47,6 +47,18 @@ class TextEnv(Protocol):
     def close(self) -> None: ...
 
 
+@runtime_checkable
+class Reseedable(Protocol):
+    """What an environment whose steps are random may add, so that the branches of a rollout tree get chance of their own.
+
+    Without it the copies of an environment go on with equal random streams.
+    """
+
+    def reseed(self, seed: int) -> None:
+        """Draw from now on as this seed says; the state stays."""
+        ...
+
+
 TEXT_SPACE_CHARSET = frozenset(chr(c) for c in [9, 10, *range(32, 127)])
 
 

@@ -18,7 +18,8 @@ from collm.envs.base import TextEnv
 from collm.evaluation.bootstrap import mean_interval
 from collm.models.seeds import derive_seed
 from collm.models.team import Policy
-from collm.rollout.collect import EpisodePlan, RolloutSettings, collect
+from collm.rollout.branch import EpisodePlan, RolloutSettings
+from collm.rollout.collect import collect
 from collm.types import Episode, StopReason, TaskRow
 
 
@@ -92,7 +93,7 @@ def evaluate(
             for r, row in enumerate(rows)
             for k in range(count)
         ]
-        settings = RolloutSettings(config.history, config.context_window, greedy, 0, 0, config.training.episodes_in_flight)
+        settings = RolloutSettings(config.history, config.context_window, greedy, 0, config.training.episodes_in_flight)
         played[greedy], _ = collect(plans, make_env, policies, settings, executor, on_turn)
     resamples = config.evaluation.bootstrap
     sampled, greedy_summary = (summarise(played[g], resamples, derive_seed(seed, "bootstrap")) for g in (False, True))

@@ -7,7 +7,8 @@ adapter every row uses. Adapters are fp32 whatever the base is stored in.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -78,6 +79,20 @@ class AdapterSwitch:
             # of the others hold their parameters all the same.
             set_adapter(self._model, _inner(name))
             self._active = name
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """The frozen base alone, without any adapter: the reference policy (inference only)."""
+        layers = [cast("Any", m) for m in self._layers()]
+        rows, self._rows = self._rows, None
+        for layer in layers:
+            layer.enable_adapters(False)
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.enable_adapters(True)
+            self._rows = rows
 
     def use_rows(self, names: Sequence[str]) -> None:
         """An adapter per row of the next pass (inference only)."""

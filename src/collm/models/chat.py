@@ -83,12 +83,19 @@ class TokenHistory:
     def __init__(self, agent: str, chat: ChatFormat, mode: Literal["full", "last"], context_window: int, max_new_tokens: int) -> None:
         self._agent = agent
         self._chat = chat
-        self._mode = mode
+        self._mode: Literal["full", "last"] = mode
         self._room = context_window - max_new_tokens
         self._turns: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []  # message, prompt ids, response ids
         self._message: str = ""
         self._prompt: tuple[int, ...] = ()
         self.dropped = 0
+
+    def fork(self) -> TokenHistory:
+        """An independent history with the same past."""
+        twin = TokenHistory(self._agent, self._chat, self._mode, 0, 0)
+        twin._room, twin._turns, twin._message, twin._prompt = self._room, list(self._turns), self._message, self._prompt
+        twin.dropped = self.dropped
+        return twin
 
     def observe(self, message: str) -> tuple[int, ...]:
         """Append observation o_{i,t}; returns the whole context h_{i,t} as token ids."""

@@ -22,10 +22,14 @@ from collm.types import StopReason
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One agent's context to be answered. `key` names the conversation whose cache may be reused."""
+    """One agent's context to be answered.
+
+    `key` names the conversation, `before` the one it continues, whose cache may be reused (None: none does).
+    """
 
     member: str
     key: Hashable
+    before: Hashable | None
     context_ids: tuple[int, ...]
     seed: int
     greedy: bool
@@ -121,7 +125,7 @@ def _prefill(
     n_layers: int,
     device: torch.device,
 ) -> tuple[_Rows, Tensor]:
-    stored = [caches.get(r.key) for r in requests]
+    stored = [caches.get(r.before) for r in requests]
     # At least one token must be fed to have logits to sample from.
     kept = [
         min(common_prefix(row.ids, r.context_ids), len(r.context_ids) - 1) if row is not None else 0

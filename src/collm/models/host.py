@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,12 +24,11 @@ from collm.models.adapters import AdapterSwitch
 from collm.models.generation import DecodeSpec, Generation, GenerationRequest, generate
 from collm.models.kv import RowCache
 from collm.models.loading import LoadedModel, keeps_plain_kv
-from collm.models.logprobs import token_stats
 from collm.models.member import Member, Metrics, PolicyLoss, PolicyOutput, ValueLoss
-from collm.models.optim import gradient_norm, learning_rate, make_optimizer
+from collm.models.optim import Progress, gradient_norm, learning_rate, make_optimizer
 from collm.models.passes import VALUE_HEAD_FILE, DecoderPasses, ValueHead
-from collm.models.sampling import RuleRows
-from collm.models.sequences import MergedSequence, PolicySample, ValueInput, merge_samples, micro_batches, right_pad
+from collm.models.sequences import MergedSequence, PolicySample, ValueInput, merge_samples, micro_batches
+from collm.models.teacher_forcing import policy_output, value_output
 
 
 class Host:
@@ -47,22 +47,57 @@ class Host:
             loaded.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self._passes = DecoderPasses(loaded.model, device)
         self._switch: AdapterSwitch | None = None
+        self._reference: DecoderPasses | None = None
         self._mixes_adapters = True
         self._caches: dict[Hashable, RowCache] | None = {} if keeps_plain_kv(loaded.model) else None
         self._lock = threading.RLock()
 
     # -- members ---------------------------------------------------------------------------------------------------
 
-    def add_policy(self, name: str, decode: DecodeSpec, optimizer: OptimizerConfig, lora: LoraConfig | None, seed: int) -> None:
-        """Add a policy with the full weights (`lora` None; then the host can have no other member) or as an adapter."""
-        self._add(name, "policy", decode, None, optimizer, lora, seed)
+    def add_policy(
+        self,
+        name: str,
+        decode: DecodeSpec,
+        optimizer: OptimizerConfig,
+        lora: LoraConfig | None,
+        seed: int,
+        *,
+        value_features: int | None = None,
+        reference: bool = False,
+    ) -> None:
+        """Add a policy with the full weights (`lora` None; then the host can have no other member) or as an adapter.
 
-    def add_critic(self, name: str, features: int, optimizer: OptimizerConfig, lora: LoraConfig | None, seed: int) -> None:
-        """Add a critic with a scalar head that reads `features` numbers beside the hidden state."""
+        `value_features`: put a value head on its backbone that reads so many numbers beside the hidden state.
+        `reference`: its losses compare it with the initial weights, of which full tuning needs a frozen copy.
+        """
+        head = None
+        if value_features is not None:
+            if not self._passes.has_plain_head:
+                raise ModelError(
+                    f"{name}: critic.shared_backbone needs a model whose logits are its output layer's; "
+                    f"those of {self.name} are scaled or capped: use critic.shared_backbone=false"
+                )
+            head = self._head(value_features)
+        self._add(name, "policy", decode, head, optimizer, lora, seed)
+        if reference and lora is None and self._reference is None:
+            frozen = copy.deepcopy(self.loaded.model).requires_grad_(False)
+            self._reference = DecoderPasses(frozen, self.device)
+
+    def add_critic(
+        self, name: str, features: int, optimizer: OptimizerConfig, lora: LoraConfig | None, seed: int, *, slow_rate: float | None = None
+    ) -> None:
+        """Add a critic with a scalar head that reads `features` numbers beside the hidden state.
+
+        With `slow_rate` it has a slow copy, which moves that share of the way after each step.
+        """
+        self._add(name, "critic", None, self._head(features), optimizer, lora, seed)
+        if slow_rate is not None:
+            m = self.members[name]
+            m.slow, m.slow_rate = [p.detach().clone() for p in m.parameters], slow_rate
+
+    def _head(self, features: int) -> ValueHead:
         head = ValueHead(self._passes.hidden_size, features).to(self.device)
-        if self._dtype() == torch.float64:
-            head.double()
-        self._add(name, "critic", None, head, optimizer, lora, seed)
+        return head.double() if self._dtype() == torch.float64 else head
 
     def _add(
         self,
@@ -150,22 +185,22 @@ class Host:
     # -- scoring ---------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def score(self, member: str, samples: Sequence[PolicySample]) -> list[float]:
-        """Teacher-forced log pi(a|h) of each sample, in nats."""
-        scores = [0.0] * len(samples)
+    def score(self, member: str, samples: Sequence[PolicySample]) -> list[tuple[float, ...]]:
+        """Teacher-forced log pi of each response token of each sample, in nats; their sum is log pi(a|h)."""
+        scores: dict[int, tuple[float, ...]] = {}
         with self._lock:
             self._activate(member)
             for batch in self._policy_batches(samples):
-                output, order = self._policy_pass(member, batch)
-                for i, value in zip(order, output.logprob_B.tolist(), strict=True):
-                    scores[i] = value
-        return scores
+                output, order = self._policy_pass(member, batch, samples, reference=False)
+                for i, row in zip(order, output.logprob_BT.tolist(), strict=True):
+                    scores[i] = tuple(row[: len(samples[i].response_ids)])
+        return [scores[i] for i in range(len(samples))]
 
     @torch.no_grad()
-    def values(self, member: str, inputs: Sequence[ValueInput]) -> list[list[float]]:
-        """V at each input's positions."""
+    def values(self, member: str, inputs: Sequence[ValueInput], slow: bool = False) -> list[list[float]]:
+        """V at each input's positions; with `slow`, of the member's slow copy."""
         found: dict[int, list[float]] = {}
-        with self._lock:
+        with self._lock, self._slow_weights(member) if slow else nullcontext():
             self._activate(member)
             for batch in self._value_batches(inputs):
                 values = self._value_pass(member, [inputs[i] for i in batch]).tolist()
@@ -176,16 +211,18 @@ class Host:
     # -- learning --------------------------------------------------------------------------------------------------
 
     def accumulate_policy(self, member: str, samples: Sequence[PolicySample], loss: PolicyLoss) -> Metrics:
-        """Add the gradient of the mean loss over `samples` to a member's gradients; returns mean metrics.
+        """Add the gradient of the weighted sum of losses over `samples` to a member's gradients; returns mean metrics.
 
         Raises NonFiniteLossError naming the member and the samples' origins; the weights are untouched then.
         """
         totals: Metrics = {}
         with self._lock, self._training(member):
             for batch in self._policy_batches(samples):
-                output, order = self._policy_pass(member, batch)
-                data = self._data([samples[i].data for i in order])
-                self._backward(member, *loss(output, data), len(samples), [samples[i].origin for i in order], totals)
+                output, order = self._policy_pass(member, batch, samples, loss.needs_reference)
+                chosen = [samples[i] for i in order]
+                data = self._data([s.data for s in chosen]) | self._token_data(chosen, output.mask_BT.shape[1])
+                losses = loss(output, data)
+                self._backward(member, *losses, [s.weight for s in chosen], len(samples), [s.origin for s in chosen], totals)
             self._check_gradient(member, [s.origin for s in samples])
         return totals
 
@@ -199,11 +236,12 @@ class Host:
                 values_P = self._value_pass(member, chosen)
                 rows = [{k: v[p] for k, v in i.data.items()} for i in chosen for p in range(len(i.positions))]
                 origins = [i.origin for i in chosen for _ in i.positions]
-                self._backward(member, *loss(values_P, self._data(rows)), n_positions, origins, totals)
+                weights = [w for i in chosen for w in i.weights or (1.0,) * len(i.positions)]
+                self._backward(member, *loss(values_P, self._data(rows)), weights, n_positions, origins, totals)
             self._check_gradient(member, [i.origin for i in inputs])
         return totals
 
-    def step(self, member: str, update: int, updates: int) -> float:
+    def step(self, member: str, at: Progress) -> float:
         """Clip the accumulated gradient, take one optimizer step, clear it; returns the norm before clipping."""
         with self._lock:
             m = self.members[member]
@@ -211,10 +249,13 @@ class Host:
             if m.optimizer_config.gradient_clip is not None:
                 torch.nn.utils.clip_grads_with_norm_(m.parameters, m.optimizer_config.gradient_clip, norm)
             for group in m.optimizer.param_groups:
-                group["lr"] = learning_rate(m.optimizer_config, update, updates)
+                group["lr"] = learning_rate(m.optimizer_config, at)
             m.optimizer.step()
             m.optimizer.zero_grad(set_to_none=True)
             m.steps += 1
+            if m.slow is not None and m.slow_rate is not None:
+                for slow, p in zip(m.slow, m.parameters, strict=True):
+                    slow.lerp_(p.detach(), m.slow_rate)
             self.forget()
             return float(norm)
 
@@ -227,9 +268,11 @@ class Host:
     # -- state -----------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        """Everything that training changes: trained weights, optimizer states, step counts."""
+        """Everything that training changes: trained weights, optimizer states, step counts, slow copies."""
         return {
-            name: {"weights": self._named(m), "optimizer": m.optimizer.state_dict(), "steps": m.steps} for name, m in self.members.items()
+            name: {"weights": self._named(m), "optimizer": m.optimizer.state_dict(), "steps": m.steps}
+            | ({"slow": m.slow} if m.slow is not None else {})
+            for name, m in self.members.items()
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -248,6 +291,9 @@ class Host:
                     parameter.copy_(saved)
                 m.optimizer.load_state_dict(state[name]["optimizer"])
                 m.steps = state[name]["steps"]
+                if m.slow is not None:
+                    for slow, saved in zip(m.slow, state[name]["slow"], strict=True):
+                        slow.copy_(saved)
         self.forget()
 
     def full_state_dict(self, member: str) -> dict[str, Tensor]:
@@ -275,6 +321,21 @@ class Host:
             by_id |= {id(p): f"value_head.{n}" for n, p in m.value_head.named_parameters()}
         return {by_id[id(p)]: p.detach() for p in m.parameters}
 
+    @contextmanager
+    def _slow_weights(self, member: str) -> Iterator[None]:
+        """A critic's slow copy in place of its weights."""
+        m = self.members[member]
+        if m.slow is None:
+            raise ModelError(f"{member} has no slow copy")
+        live = [p.data for p in m.parameters]
+        for p, slow in zip(m.parameters, m.slow, strict=True):
+            p.data = slow
+        try:
+            yield
+        finally:
+            for p, own in zip(m.parameters, live, strict=True):
+                p.data = own
+
     # -- passes ----------------------------------------------------------------------------------------------------
 
     def _activate(self, member: str) -> None:
@@ -290,43 +351,54 @@ class Host:
     def _value_batches(self, inputs: Sequence[ValueInput]) -> list[list[int]]:
         return list(micro_batches(range(len(inputs)), lambda i: len(inputs[i].ids), self._token_budget))
 
-    def _policy_pass(self, member: str, batch: Sequence[MergedSequence]) -> tuple[PolicyOutput, list[int]]:
-        """Per-token statistics of every response in the batch, padded, and the samples' indices in that order."""
-        ids_BT = right_pad([s.ids for s in batch], self.device)
-        spans = [(b, start, stop) for b, s in enumerate(batch) for start, stop in s.spans]
-        row_P = torch.cat([torch.full((stop - start,), b) for b, start, stop in spans]).to(self.device)
-        column_P = torch.cat([torch.arange(start, stop) for _, start, stop in spans]).to(self.device)
-        # The token at column c is predicted by the state at c - 1.
-        hidden_PD, head = self._passes.positions_and_head(ids_BT, row_P, column_P - 1)
-        rules = RuleRows.of([self._decode(member).rule] * len(row_P), self.device)
-        stats = token_stats(hidden_PD, head, ids_BT[row_P, column_P], rules, self.loaded.model.config.get_text_config().vocab_size)
-        lengths = [stop - start for _, start, stop in spans]
-        mask_ST = torch.arange(max(lengths), device=self.device) < torch.tensor(lengths, device=self.device)[:, None]
-        padded = [
-            torch.zeros_like(mask_ST, dtype=x.dtype).masked_scatter(mask_ST, x)
-            for x in (stats.logprob_T, stats.entropy_T, stats.kept_mass_T)
-        ]
-        return PolicyOutput(padded[0], padded[1], mask_ST, padded[2]), [i for s in batch for i in s.samples]
+    def _policy_pass(
+        self, member: str, batch: Sequence[MergedSequence], samples: Sequence[PolicySample], reference: bool
+    ) -> tuple[PolicyOutput, list[int]]:
+        m = self.members[member]
+        predict = self._reference_predict if reference else None
+        return policy_output(self._passes, batch, samples, self._decode(member).rule, m.value_head, predict)
+
+    def _reference_predict(self, ids_BT: Tensor, rows_P: Tensor, columns_P: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        if self._reference is not None:
+            return self._reference.positions_and_head(ids_BT, rows_P, columns_P)
+        if self._switch is None:
+            raise ModelError(f"host {self.name} keeps no copy of its initial weights; add the policy with reference=True")
+        with self._switch.off():
+            return self._passes.positions_and_head(ids_BT, rows_P, columns_P)
 
     def _value_pass(self, member: str, inputs: Sequence[ValueInput]) -> Tensor:
         head = self.members[member].value_head
         if head is None:
             raise ModelError(f"{member} is a policy and has no value head")
-        hidden_BTD = self._passes.hidden(right_pad([i.ids for i in inputs], self.device))
-        row_P = torch.tensor([b for b, i in enumerate(inputs) for _ in i.positions], device=self.device)
-        column_P = torch.tensor([p for i in inputs for p in i.positions], device=self.device)
-        features_PF = torch.tensor([f for i in inputs for f in i.features], device=self.device).reshape(len(row_P), -1)
-        return head(hidden_BTD[row_P, column_P], features_PF)
+        return value_output(self._passes, head, inputs)
 
     def _data(self, rows: Sequence[Mapping[str, float]]) -> dict[str, Tensor]:
         wide = torch.promote_types(self._dtype(), torch.float32)
         return {key: torch.tensor([row[key] for row in rows], dtype=wide, device=self.device) for key in rows[0]}
 
-    def _backward(self, member: str, loss_B: Tensor, metrics: dict[str, Tensor], count: int, origins: list[str], totals: Metrics) -> None:
+    def _token_data(self, samples: Sequence[PolicySample], width: int) -> dict[str, Tensor]:
+        """Per-token numbers, padded with 0 to (B, width)."""
+        wide = torch.promote_types(self._dtype(), torch.float32)
+        rows = {key: [s.token_data[key] for s in samples] for key in samples[0].token_data}
+        return {
+            key: torch.tensor([[*row, *(0.0,) * (width - len(row))] for row in values], dtype=wide, device=self.device)
+            for key, values in rows.items()
+        }
+
+    def _backward(
+        self,
+        member: str,
+        loss_B: Tensor,
+        metrics: dict[str, Tensor],
+        weights: Sequence[float],
+        count: int,
+        origins: list[str],
+        totals: Metrics,
+    ) -> None:
         if not torch.isfinite(loss_B).all():
             bad = [o for o, finite in zip(origins, torch.isfinite(loss_B).tolist(), strict=True) if not finite]
             raise NonFiniteLossError(f"{member}: the loss is not finite; from {', '.join(sorted(set(bad))[:8])}")
-        (loss_B.sum() / count).backward()
+        (loss_B * torch.tensor(weights, dtype=loss_B.dtype, device=self.device)).sum().backward()
         for key, value in {"loss": loss_B, **metrics}.items():
             if key.startswith("max_"):
                 totals[key] = max(totals.get(key, -torch.inf), float(value.detach().max()))

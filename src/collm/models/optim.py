@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +12,21 @@ from torch import Tensor, nn
 from collm.config.schema import OptimizerConfig
 
 
-def learning_rate(config: OptimizerConfig, update: int, updates: int) -> float:
-    """Learning rate at 0-based `update` of a run of `updates`: linear warm-up, then constant, linear or cosine to 0."""
-    if update < config.warmup_updates:
-        return config.learning_rate * (update + 1) / (config.warmup_updates + 1)
-    progress = (update - config.warmup_updates) / max(1, updates - config.warmup_updates)
-    progress = min(progress, 1.0)
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands: 0-based `update` of `updates`, and the share of its budget of env steps that is spent (0 without one)."""
+
+    update: int
+    updates: int
+    budget_spent: float = 0.0
+
+
+def learning_rate(config: OptimizerConfig, at: Progress) -> float:
+    """Learning rate of an update: linear warm-up, then constant, linear or cosine to 0 at the end of the run, whichever ends it."""
+    if at.update < config.warmup_updates:
+        return config.learning_rate * (at.update + 1) / (config.warmup_updates + 1)
+    progress = (at.update - config.warmup_updates) / max(1, at.updates - config.warmup_updates)
+    progress = min(max(progress, at.budget_spent), 1.0)
     factor = {"constant": 1.0, "linear": 1.0 - progress, "cosine": 0.5 * (1.0 + math.cos(math.pi * progress))}[config.schedule]
     return config.learning_rate * factor
 

@@ -59,6 +59,7 @@ class DecoderPasses:
         self.device = device
         self.backbone = cast("PreTrainedModel", model.base_model)
         self.hidden_size: int = model.config.get_text_config().hidden_size
+        self.vocabulary: int = model.config.get_text_config().vocab_size
         self._takes_positions = "position_ids" in inspect.signature(self.backbone.forward).parameters
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
         self._plain_head = self.backbone is not model and self._head_is_all_there_is()

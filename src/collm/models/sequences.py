@@ -9,7 +9,7 @@ padding id is ever compared with anything (pad may equal EOS) and no mask is nee
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
@@ -25,6 +25,12 @@ class PolicySample:
     data: Mapping[str, float]
     origin: str
     """Where it came from, for error messages: episode id and turn."""
+    token_data: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Numbers the loss reads, one per response token."""
+    weight: float = 1.0
+    """What its loss is multiplied by in the sum that is differentiated."""
+    features: tuple[float, ...] = ()
+    """m_t as numbers, where the policy has a value head that reads them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,8 @@ class ValueInput:
     data: Mapping[str, tuple[float, ...]]
     """Numbers the value loss reads, one per position."""
     origin: str
+    weights: tuple[float, ...] | None = None
+    """What the loss of each position is multiplied by; None = 1 for all."""
     dropped_turns: int = 0
     """How many of the oldest turns did not fit."""
 

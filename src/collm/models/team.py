@@ -14,7 +14,7 @@ import torch
 from collm.config.schema import AgentConfig, Config, CriticConfig, ModelSection
 from collm.errors import EnvContractError, ModelError
 from collm.models.chat import ChatFormat
-from collm.models.critic_input import CriticReader
+from collm.models.critic_input import CriticReader, OwnHistoryReader
 from collm.models.generation import DecodeSpec
 from collm.models.host import Host
 from collm.models.loading import LoadedModel, check_context, load_model, pick_device, stop_ids
@@ -34,12 +34,19 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Critic:
-    """V_phi: its name on its host, its input rendering and the agents whose advantages it gives."""
+    """V_phi: its name, the member of its host that computes it, its input rendering and the agents whose histories it reads."""
 
     name: str
     host: Host
-    reader: CriticReader
+    member: str
+    """Its own name, or the agent's whose backbone it shares."""
+    reader: CriticReader | OwnHistoryReader
     agents: tuple[str, ...]
+
+    @property
+    def shares_backbone(self) -> bool:
+        """Whether it is a value head on an agent's own model."""
+        return self.member != self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +83,22 @@ def build_team(
             raise EnvContractError(
                 f"agent name {name!r}: give each agent a name of its own, of letters, digits, _ and - (and not 'critic')"
             )
-    builder = _Builder(config, live)
+    builder = _Builder(config, live, n_features)
     policies = {name: builder.policy(name, agent) for name, agent in zip(names, config.agents, strict=True)}
     models = {name: agent.model for name, agent in zip(names, config.agents, strict=True)}
-    critics = {name: builder.critic(name, agents, models[agents[0]], n_features) for name, agents in critic_agents.items()}
+    if config.critic.shared_backbone:
+        shared = {name: builder.shared_critic(name, policies[agents[0]]) for name, agents in critic_agents.items()}
+        return Team(policies, shared, builder.hosts)
+    critics = {name: builder.critic(name, agents, models[agents[0]]) for name, agents in critic_agents.items()}
     return Team(policies, critics, builder.hosts)
 
 
 class _Builder:
-    def __init__(self, config: Config, live: Mapping[str, LoadedModel]) -> None:
+    def __init__(self, config: Config, live: Mapping[str, LoadedModel], n_features: int) -> None:
         self._config = config
         self._live = live
+        # How many numbers of m_t a critic's head reads beside the hidden state.
+        self._features = n_features if config.critic.reads == "features" else 0
         self.hosts: dict[str, Host] = {}
 
     def policy(self, name: str, section: AgentConfig) -> Policy:
@@ -99,18 +111,33 @@ class _Builder:
         stops = stop_ids(loaded.model, loaded.tokenizer) | ({closer} if closer is not None else set())
         spec = DecodeSpec(rule, section.max_new_tokens, stops)
         lora = section.lora if section.tuning == "lora" else None
-        host.add_policy(name, spec, section.optimizer, lora, derive_seed(self._config.seed, "init", name))
+        host.add_policy(
+            name,
+            spec,
+            section.optimizer,
+            lora,
+            derive_seed(self._config.seed, "init", name),
+            value_features=self._features if self._config.critic.shared_backbone else None,
+            reference=self._config.algorithm.kl_coef > 0,
+        )
         return Policy(name, host, chat, section)
 
-    def critic(self, name: str, agents: tuple[str, ...], default_model: str, n_features: int) -> Critic:
+    def shared_critic(self, name: str, policy: Policy) -> Critic:
+        """The value head on an agent's own backbone: the critic's member is the policy's."""
+        reads = OwnHistoryReader(policy.agent, self._config.critic.reads == "features")
+        return Critic(name, policy.host, policy.agent, reads, (policy.agent,))
+
+    def critic(self, name: str, agents: tuple[str, ...], default_model: str) -> Critic:
         section: CriticConfig = self._config.critic
         host = self._host(name, section.model or default_model, section, "causal" if section.tuning == "lora" else "backbone")
         lora = section.lora if section.tuning == "lora" else None
         check_context(host.loaded.model, name, "critic.context_window", section.context_window)
-        features = n_features if section.global_info == "features" else 0
-        host.add_critic(name, features, section.optimizer, lora, derive_seed(self._config.seed, "init", name))
-        reader = CriticReader(name, host.loaded.tokenizer, agents, self._config.history, section.global_info, section.context_window)
-        return Critic(name, host, reader, agents)
+        seed = derive_seed(self._config.seed, "init", name)
+        host.add_critic(name, self._features, section.optimizer, lora, seed, slow_rate=section.target_rate)
+        reader = CriticReader(
+            name, host.loaded.tokenizer, agents, self._config.history, section.reads, section.kind, section.context_window
+        )
+        return Critic(name, host, name, reader, agents)
 
     def _host(self, member: str, model: str, section: ModelSection, kind: str) -> Host:
         shared = f"{model} ({section.dtype} on {section.device})"

@@ -1,69 +1,41 @@
-"""Decentralized execution: many episodes in lockstep, one generate call per host and turn.
+"""Decentralized execution: all live nodes of all rollouts in lockstep, one generate call per host and turn.
 
-Every agent acts on its own history only. Episodes that end leave the batch; hosts work at the same time.
+Every agent acts on its own history only. A rollout is a chain of joint actions, or a K-ary tree of them (method.md section
+3); the nodes of one depth are answered together across episodes. Branches that end leave the batch; hosts work at the
+same time.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
 
 from collm.envs.base import TextEnv
-from collm.envs.check import check_observations, global_info, joint_flag, shared_reward, step_metrics
-from collm.errors import CollmError
-from collm.models.chat import TokenHistory
 from collm.models.generation import Generation, GenerationRequest
 from collm.models.host import Host
 from collm.models.seeds import derive_seed
 from collm.models.team import Policy
-from collm.types import Episode, GlobalInfo, JointTransition, TaskRow, Turn
+from collm.rollout.branch import Branch, EpisodePlan, RolloutSettings, fork, open_root, step
+from collm.types import Episode, Turn
 
-
-@dataclass(frozen=True, slots=True)
-class EpisodePlan:
-    """Which episode to play: its id, task row and seed."""
-
-    id: str
-    task: TaskRow | None
-    seed: int
+Answers = dict[Hashable, tuple[GenerationRequest, Generation]]
+GREEDY = -1
+"""The sample index of a node's greedy response."""
 
 
 @dataclass(slots=True)
 class RolloutCost:
-    """What a rollout took: seconds by phase, inference calls (one per agent and turn) and generated tokens."""
+    """What a rollout took: seconds by phase, inference calls (one per agent, node and sample) and generated tokens."""
 
     generate_seconds: float = 0.0
     reward_seconds: float = 0.0
     inference_calls: int = 0
     generated_tokens: int = 0
     context_tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class RolloutSettings:
-    """How to play: history mode, context window C, greedy or sampled, and the counters stamped on episodes."""
-
-    history: Literal["full", "last"]
-    context_window: int
-    greedy: bool
-    update: int
-    policy_version: int
-    in_flight: int
-
-
-@dataclass(slots=True)
-class _Live:
-    plan: EpisodePlan
-    env: TextEnv
-    observations: dict[str, str]
-    info: GlobalInfo
-    histories: dict[str, TokenHistory]
-    transitions: list[JointTransition] = field(default_factory=list)
-    over: bool = False
+    peak_rows: int = 0
+    """Most rows answered together."""
 
 
 def collect(
@@ -73,156 +45,109 @@ def collect(
     settings: RolloutSettings,
     executor: Executor,
     on_turn: Callable[[], None],
+    after_turn: Callable[[Sequence[Episode]], None] | None = None,
 ) -> tuple[list[Episode], RolloutCost]:
     """Play the planned episodes and return them in order of the plans.
 
-    `on_turn` is called between turns and may raise to stop the rollout. Raises EnvContractError for an environment
-    that breaks its contract and ContextOverflowError for a prompt that does not fit; both name the episode.
+    `on_turn` is called between turns and may raise to stop the rollout; `after_turn` gets the batch's episodes after
+    each turn, to learn from them while they are being played. Raises EnvContractError for an environment that breaks
+    its contract and ContextOverflowError for a prompt that does not fit; both name the episode.
     """
     cost = RolloutCost()
     episodes: list[Episode] = []
     for start in range(0, len(plans), settings.in_flight):
-        batch = [_open(plan, make_env(), policies, settings) for plan in plans[start : start + settings.in_flight]]
-        while live := [e for e in batch if not e.over]:
+        live = [open_root(plan, make_env(), policies, settings) for plan in plans[start : start + settings.in_flight]]
+        batch = [branch.episode for branch in live]
+        stale: list[Hashable] = []
+        while live:
             on_turn()
-            _play_turn(live, policies, settings, executor, cost)
-            for e in live:
-                if e.over:
-                    _close(e, policies)
-        episodes += [Episode(e.plan.id, e.plan.task, e.plan.seed, settings.update, settings.policy_version, e.transitions) for e in batch]
+            answers = _answer(live, policies, settings, executor, cost)
+            live = _play(live, answers, policies, settings, cost)
+            for host in _hosts(policies):
+                host.forget(stale)
+            stale = list(answers)
+            if after_turn is not None:
+                after_turn(batch)
+        for host in _hosts(policies):
+            host.forget(stale)
+        episodes += batch
     return episodes, cost
 
 
-def _close(episode: _Live, policies: Mapping[str, Policy]) -> None:
-    """Let go of what an ended episode holds: its caches and its environment."""
-    for name, policy in policies.items():
-        policy.host.forget([(episode.plan.id, name)])
-    episode.env.close()
-
-
-def _open(plan: EpisodePlan, env: TextEnv, policies: Mapping[str, Policy], settings: RolloutSettings) -> _Live:
-    with _placed(f"episode {plan.id}", "reset"):
-        observations, _ = env.reset(seed=plan.seed % 2**31, options={"task": plan.task})
-        observations = check_observations(observations, list(policies))
-        info = global_info(env.state())
-    histories = {
-        name: TokenHistory(f"{name}, episode {plan.id}", p.chat, settings.history, settings.context_window, p.config.max_new_tokens)
-        for name, p in policies.items()
-    }
-    return _Live(plan, env, observations, info, histories)
-
-
-def _play_turn(
-    live: Sequence[_Live], policies: Mapping[str, Policy], settings: RolloutSettings, executor: Executor, cost: RolloutCost
-) -> None:
+def _answer(
+    live: Sequence[Branch], policies: Mapping[str, Policy], settings: RolloutSettings, executor: Executor, cost: RolloutCost
+) -> Answers:
+    """Every agent's responses at every live node, by (episode, agent, node, sample)."""
     begun = time.perf_counter()
-    requests: dict[str, dict[tuple[str, str], GenerationRequest]] = {}
-    for episode in live:
-        turn = len(episode.transitions)
+    requests: dict[str, list[GenerationRequest]] = {}
+    for branch in live:
+        samples = [GREEDY] if branch.greedy else [*range(settings.tree.samples), *([GREEDY] if settings.tree.greedy_baseline else [])]
         for name, policy in policies.items():
-            key = (episode.plan.id, name)
-            context = episode.histories[name].observe(episode.observations[name])
-            seed = derive_seed(episode.plan.seed, "turn", turn, name)
-            requests.setdefault(policy.host.name, {})[key] = GenerationRequest(name, key, context, seed, settings.greedy)
+            before = _before(branch, name)
+            for k in samples:
+                seed = derive_seed(branch.episode.seed, "turn", branch.turn, name, branch.node, k)
+                key = (branch.episode.id, name, branch.node, k)
+                request = GenerationRequest(name, key, before, branch.upcoming.contexts[name], seed, k == GREEDY or settings.greedy)
+                requests.setdefault(policy.host.name, []).append(request)
     hosts = {host.name: host for host in _hosts(policies)}
-    running = {name: executor.submit(hosts[name].generate, list(batch.values())) for name, batch in requests.items()}
-    answers: dict[tuple[str, str], tuple[GenerationRequest, Generation]] = {}
+    running = {name: executor.submit(hosts[name].generate, batch) for name, batch in requests.items()}
+    answers: Answers = {}
     for name, future in running.items():
-        for (key, request), generation in zip(requests[name].items(), future.result(), strict=True):
-            answers[key] = (request, generation)
+        for request, generation in zip(requests[name], future.result(), strict=True):
+            answers[request.key] = (request, generation)
+            cost.generated_tokens += len(generation.response_ids)
+            cost.context_tokens += len(request.context_ids)
+    cost.inference_calls += len(answers)
+    cost.peak_rows = max(cost.peak_rows, *(len(batch) for batch in requests.values()))
     cost.generate_seconds += time.perf_counter() - begun
+    return answers
+
+
+def _before(branch: Branch, agent: str) -> Hashable:
+    """The conversation that this node's continues: the response with which the agent came here."""
+    if branch.node < 0:
+        return None
+    came = branch.episode.transitions[branch.node]
+    return (branch.episode.id, agent, came.node, GREEDY if came.greedy else came.pick(agent))
+
+
+def _play(
+    live: Sequence[Branch], answers: Answers, policies: Mapping[str, Policy], settings: RolloutSettings, cost: RolloutCost
+) -> list[Branch]:
+    """Step every joint action of every live node; the nodes they lead to."""
     begun = time.perf_counter()
-    for episode in live:
-        turns = {name: _turn(episode, name, policies[name], *answers[episode.plan.id, name]) for name in policies}
-        _step(episode, turns)
-        cost.inference_calls += len(turns)
-        cost.generated_tokens += sum(len(t.response_ids) for t in turns.values())
-        cost.context_tokens += sum(len(t.context_ids) for t in turns.values())
+    following: list[Branch] = []
+    for branch in live:
+        turns: dict[tuple[str, int], Turn] = {}
+        joint = branch.joint_actions(list(policies), settings.tree)
+        for (picks, greedy), (env, histories) in zip(joint, fork(branch, len(joint)), strict=True):
+            played: dict[str, Turn] = {}
+            for name, policy in policies.items():
+                k = GREEDY if greedy else picks.get(name, 0)
+                if (name, k) not in turns:
+                    turns[name, k] = _turn(branch, name, policy, *answers[branch.episode.id, name, branch.node, k])
+                played[name] = turns[name, k]
+            child = step(branch, env, histories, played, picks, greedy, settings)
+            if child is None:
+                env.close()
+            else:
+                following.append(child)
     cost.reward_seconds += time.perf_counter() - begun
+    return following
 
 
-def _turn(episode: _Live, name: str, policy: Policy, request: GenerationRequest, generation: Generation) -> Turn:
-    history = episode.histories[name]
-    history.respond(generation.response_ids)
+def _turn(branch: Branch, name: str, policy: Policy, request: GenerationRequest, generation: Generation) -> Turn:
     return Turn(
-        observation=episode.observations[name],
+        observation=branch.upcoming.observations[name],
         context_ids=request.context_ids,
         response_ids=generation.response_ids,
         text=policy.chat.text(generation.response_ids),
         stop=generation.stop,
         behaviour_logprob=generation.logprob,
         kept_mass=generation.kept_mass,
-        dropped_turns=history.dropped,
+        dropped_turns=branch.histories[name].dropped,
     )
-
-
-def _step(episode: _Live, turns: dict[str, Turn]) -> None:
-    with _placed(f"episode {episode.plan.id}, turn {len(episode.transitions)}", "step"):
-        observations, rewards, terminations, truncations, infos = episode.env.step({name: t.text for name, t in turns.items()})
-        terminated, truncated = joint_flag("terminations", terminations), joint_flag("truncations", truncations)
-        transition = JointTransition(
-            turn=len(episode.transitions),
-            turns=turns,
-            info=episode.info,
-            reward=shared_reward(rewards),
-            terminated=terminated,
-            truncated=truncated,
-            metrics=step_metrics(infos),
-        )
-        episode.over = terminated or truncated
-        if not episode.over:
-            episode.observations = check_observations(observations, list(turns))
-            episode.info = global_info(episode.env.state())
-    episode.transitions.append(transition)
-
-
-@contextmanager
-def _placed(where: str, call: str) -> Iterator[None]:
-    """Errors from the environment say where in the run they happened."""
-    try:
-        yield
-    except CollmError as error:
-        error.add_place(where)
-        raise
-    except Exception as error:
-        # The user's own error, with its own traceback.
-        error.add_note(f"raised by the environment's {call}() in {where}")
-        raise
 
 
 def _hosts(policies: Mapping[str, Policy]) -> list[Host]:
     return list({p.host.name: p.host for p in policies.values()}.values())
-
-
-def describe(episode: Episode) -> dict[str, Any]:
-    """An episode as one JSON object for `episodes.jsonl`: token ids as sampled, each turn's own prompt ids only."""
-    turns: list[dict[str, Any]] = []
-    before: dict[str, tuple[int, ...]] = {}
-    for tr in episode.transitions:
-        agents: dict[str, Any] = {}
-        for name, turn in tr.turns.items():
-            past = before.get(name, ())
-            continues = bool(past) and turn.context_ids[: len(past)] == past
-            agents[name] = {
-                "observation": turn.observation,
-                "text": turn.text,
-                "continues_history": continues,
-                "prompt_ids": turn.context_ids[len(past) :] if continues else turn.context_ids,
-                "response_ids": turn.response_ids,
-                "stop": turn.stop.value,
-                "behaviour_logprob": turn.behaviour_logprob,
-                "dropped_turns": turn.dropped_turns,
-            }
-            before[name] = turn.context_ids + turn.response_ids
-        turns.append(
-            {
-                "turn": tr.turn,
-                "agents": agents,
-                "global_info": tr.info.text,
-                "reward": tr.reward,
-                "terminated": tr.terminated,
-                "truncated": tr.truncated,
-                "metrics": tr.metrics,
-            }
-        )
-    return {"id": episode.id, "update": episode.update, "task": episode.task, "seed": episode.seed, "turns": turns}

@@ -14,14 +14,19 @@ from collm.types import Episode, JointTransition
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A joint transition with the episode it belongs to (its history is the episode up to its turn)."""
+    """A joint transition with the episode it belongs to (its history is the episode's path to it)."""
 
     episode: Episode
-    turn: int
+    index: int
+    """Its place in `episode.transitions`; of a chain the turn."""
 
     @property
     def transition(self) -> JointTransition:
-        return self.episode.transitions[self.turn]
+        return self.episode.transitions[self.index]
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.episode.id, self.index
 
 
 class ReplayBuffer:
@@ -34,13 +39,13 @@ class ReplayBuffer:
     def __len__(self) -> int:
         return len(self._stored)
 
-    def add(self, episodes: Sequence[Episode]) -> None:
-        """Store every joint transition of these episodes."""
-        self._stored.extend(Stored(episode, t) for episode in episodes for t in range(len(episode.transitions)))
+    def add(self, stored: Sequence[Stored]) -> None:
+        """Store joint transitions; past the capacity the oldest leave."""
+        self._stored.extend(stored)
 
     def expire(self, update: int) -> None:
-        """Drop what will be too old for `update`; with a lag of 0 that is everything sampled before it."""
-        kept = [s for s in self._stored if update - s.episode.update <= self._max_policy_lag]
+        """Drop what will be too old for the learner's 0-based `update`; with a lag of 0 that is everything sampled before it."""
+        kept = [s for s in self._stored if update - s.transition.update <= self._max_policy_lag]
         self._stored.clear()
         self._stored.extend(kept)
 
@@ -61,7 +66,7 @@ class ReplayBuffer:
         """Plain data for a checkpoint before 0-based `update`: the episodes sampled before it, and which of their turns are stored."""
         episodes = [e for e in self.episodes() if e.update < update]
         index = {id(e): i for i, e in enumerate(episodes)}
-        return {"episodes": episodes, "stored": [(index[id(s.episode)], s.turn) for s in self._stored if id(s.episode) in index]}
+        return {"episodes": episodes, "stored": [(index[id(s.episode)], s.index) for s in self._stored if id(s.episode) in index]}
 
     def load_state(self, state: dict[str, list]) -> None:
         self._stored.clear()

@@ -15,6 +15,7 @@ import torch
 
 from collm.config.schema import Config
 from collm.rollout.collect import RolloutCost
+from collm.training.learner import Learner
 from collm.types import Episode, StopReason
 
 MACHINE_FIELDS = ("seconds_", "tokens_per_second", "env_steps_per_second", "peak_memory_mb")
@@ -27,21 +28,23 @@ class Counters:
 
     updates: int = 0
     policy_steps: int = 0
+    optimizer_steps: int = 0
+    """Optimizer steps of any member: the critic's during its warm-up too."""
     episodes: int = 0
     env_steps: int = 0
     inference_calls: int = 0
     generated_tokens: int = 0
     dropped_turns: int = 0
 
-    def advance(self, episodes: Sequence[Episode], cost: RolloutCost, policy_steps: int) -> None:
+    def advance(self, episodes: Sequence[Episode], cost: RolloutCost, learner: Learner) -> None:
         """Count one more update and its rollout. An env step is one joint action evaluated."""
         self.updates += 1
-        self.policy_steps = policy_steps
+        self.policy_steps, self.optimizer_steps = learner.policy_steps, learner.steps
         self.episodes += len(episodes)
         self.env_steps += sum(len(e.transitions) for e in episodes)
         self.inference_calls += cost.inference_calls
         self.generated_tokens += cost.generated_tokens
-        self.dropped_turns += sum(max(t.dropped_turns for t in e.transitions[-1].turns.values()) for e in episodes)
+        self.dropped_turns += sum(max(t.dropped_turns for tr in e.transitions for t in tr.turns.values()) for e in episodes)
 
     def state(self) -> dict[str, int]:
         return asdict(self)
@@ -60,10 +63,12 @@ def update_metrics(
     seconds: Mapping[str, float],
 ) -> dict[str, Any]:
     """One row: counters, what the rollout brought, what the update did, and what it took."""
-    transitions = [tr for e in episodes for tr in e.transitions]
-    turns = [turn for tr in transitions for turn in tr.turns.values()]
+    transitions = [tr for e in episodes for tr in e.transitions if not tr.greedy]
+    leaves = [e.transitions[a] for e in episodes for a in e.leaves()]
+    # Crossed joint actions share responses; each counts once.
+    turns = list({id(turn): turn for tr in transitions for turn in tr.turns.values()}.values())
     rewards = np.array([tr.reward for tr in transitions])
-    horizon = max(len(e.transitions) for e in episodes)
+    horizon = max(tr.turn for tr in transitions) + 1
     lengths = np.array([len(t.response_ids) for t in turns])
     env_metrics = sorted({name for tr in transitions for name in tr.metrics})
     total = max(seconds["total"], 1e-9)
@@ -85,13 +90,13 @@ def update_metrics(
         "response_tokens_mean": float(lengths.mean()),
         "response_tokens_max": int(lengths.max()),
         "cut_share": float(np.mean([t.stop is StopReason.LENGTH for t in turns])),
-        "terminated_share": float(np.mean([e.transitions[-1].terminated for e in episodes])),
+        "terminated_share": float(np.mean([tr.terminated for tr in leaves])),
         "kept_mass_mean": float(np.mean([t.kept_mass for t in turns])),
         "dropped_turns": counters.dropped_turns,
         **learned,
         **{f"seconds_{phase}": value for phase, value in seconds.items()},
         "tokens_per_second": cost.generated_tokens / max(cost.generate_seconds, 1e-9),
-        "env_steps_per_second": len(transitions) / total,
+        "env_steps_per_second": sum(len(e.transitions) for e in episodes) / total,
         "peak_memory_mb": _peak_memory_mb(),
     }
 

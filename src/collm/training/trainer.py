@@ -6,16 +6,17 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from collm.algorithms.registry import METHODS
+from collm.algorithms.registry import has_critics, make_method
 from collm.config.load import load_config_file
 from collm.config.schema import Config
 from collm.envs.base import TextEnv
@@ -25,17 +26,22 @@ from collm.envs.registry import make_env
 from collm.errors import CollmError, ConfigError, RunFolderError
 from collm.evaluation.evaluator import evaluate
 from collm.models.loading import LoadedModel
+from collm.models.optim import Progress
 from collm.models.seeds import derive_seed
 from collm.models.team import Team, build_team
-from collm.rollout.collect import EpisodePlan, RolloutSettings, collect, describe
+from collm.rollout.branch import EpisodePlan, RolloutSettings, TreeShape
+from collm.rollout.collect import RolloutCost, collect
+from collm.rollout.describe import describe
+from collm.training.buffer import Stored
 from collm.training.display import Display
 from collm.training.export import save_final
 from collm.training.learner import Learner
 from collm.training.metrics import Counters, update_metrics
+from collm.training.online import OnlineLearning
 from collm.training.run_folder import RunFolder, check_live_marks
 from collm.training.stop import StopRequested, StopSwitch
 from collm.training.trackers import Trackers
-from collm.types import TaskRow
+from collm.types import Episode, TaskRow
 
 Rows = tuple[list[TaskRow | None], list[TaskRow | None]]
 """Task rows to train on and to evaluate on."""
@@ -64,6 +70,7 @@ class Trainer:
         display: Display | None = None,
     ) -> None:
         self.config = config
+        self._method = make_method(config)
         self._make_env: Callable[[], TextEnv] = env or (lambda: make_env(config.task, len(config.agents), config.history))
         self.train_rows, self.test_rows = rows or ((([None], [None])) if env is not None else load_rows(config.task))
         self._display = display or Display()
@@ -85,7 +92,9 @@ class Trainer:
                 self.folder.mark_live([n for n, given in (("models", models), ("env", env), ("rows", rows)) if given is not None])
             workers, threads = _parallelism(len(self.team.hosts))
             self._executor = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,))
-            self.learner = Learner(config, self.team, METHODS[config.method], self._executor)
+            self.learner = Learner(config, self.team, self._method, self._executor)
+            every = config.algorithm.update_every
+            self._online = None if every == "episode" else OnlineLearning(self.learner, every if isinstance(every, int) else None)
             if resume:
                 self._load()
             on_error.pop_all()
@@ -114,24 +123,35 @@ class Trainer:
         try:
             with self._stop.listening(), self._display.running(config, self.folder.path, self.counters.updates, self._first_return()):
                 self._evaluate_and_save(trackers)
-                while self.counters.updates < config.training.updates:
+                while not self._over():
                     self._one_update(trackers)
                     self._evaluate_and_save(trackers)
                 save_final(self.team, self.folder.path / "final")
             ended = True
         except StopRequested as stop:
-            self._save()
+            if not self._has_stepped():
+                self._save()
             self._display.stopped(stop.signal_name, self.folder.path, self.counters.updates)
             ended = True
             return False
         finally:
-            stepped = self.learner.policy_steps != self.counters.policy_steps
-            if not (ended or stepped or isinstance(sys.exception(), RunFolderError)) and self._weights_are_finite():
+            if not (ended or self._has_stepped() or isinstance(sys.exception(), RunFolderError)) and self._weights_are_finite():
                 self._save()
             trackers.close()
             self._executor.shutdown(cancel_futures=True)
             self.folder.close()
         return True
+
+    def _over(self) -> bool:
+        """Whether the run has all its updates, or has spent its budget of env steps."""
+        training = self.config.training
+        return self.counters.updates >= training.updates or (
+            training.env_steps is not None and self.counters.env_steps >= training.env_steps
+        )
+
+    def _has_stepped(self) -> bool:
+        """Whether weights have moved since the last finished update, so that they belong to no checkpoint."""
+        return self.learner.steps != self.counters.optimizer_steps
 
     def _first_return(self) -> float | None:
         """The return of the run's first update, where an earlier sitting made it."""
@@ -144,26 +164,12 @@ class Trainer:
     # -- one update ------------------------------------------------------------------------------------------------
 
     def _one_update(self, trackers: Trackers) -> None:
-        training, update = self.config.training, self.counters.updates
+        update = self.counters.updates
         begun = time.perf_counter()
-        settings = RolloutSettings(
-            self.config.history, self.config.context_window, False, update, self.learner.policy_steps, training.episodes_in_flight
-        )
         with _placed(f"update {update + 1}"):
-            episodes, cost = collect(self._plans(update), self._make_env, self.team.policies, settings, self._executor, self._stop.check)
-        self._stop.check()
-        score_seconds = self.learner.store(episodes)
-        update_begun = time.perf_counter()
-        learned = self.learner.update(update)
-        now = time.perf_counter()
-        self.counters.advance(episodes, cost, self.learner.policy_steps)
-        seconds = {
-            "generate": cost.generate_seconds,
-            "reward": cost.reward_seconds,
-            "score": score_seconds,
-            "update": now - update_begun,
-            "total": now - begun,
-        }
+            episodes, cost, learned, seconds = self._roll_out_and_learn(update)
+        self.counters.advance(episodes, cost, self.learner)
+        seconds |= {"generate": cost.generate_seconds, "reward": cost.reward_seconds, "total": time.perf_counter() - begun}
         row = update_metrics(self.config, episodes, cost, self.counters, learned, seconds)
         shown = self.config.logging.episodes_per_update
         self.folder.append("episodes.jsonl", (describe(e) for e in episodes[:shown]))
@@ -171,12 +177,43 @@ class Trainer:
         trackers.log(row, self.counters.updates)
         self._display.update(row)
 
+    def _roll_out_and_learn(self, update: int) -> tuple[list[Episode], RolloutCost, dict[str, float], dict[str, float]]:
+        """Play the update's episodes and learn from them: afterwards, or while they are being played."""
+        training, algorithm, tree = self.config.training, self.config.algorithm, self.config.monte_carlo
+        shape = TreeShape() if has_critics(self._method) else TreeShape(tree.samples, tree.joint_mode, self._method.plays_greedy)
+        settings = RolloutSettings(
+            self.config.history,
+            self.config.context_window,
+            greedy=False,
+            update=update,
+            in_flight=training.episodes_in_flight,
+            tree=shape,
+            keep_cut=algorithm.bootstrap_truncated,
+            stamp=lambda: (self.learner.updates, self.learner.policy_steps),
+        )
+        spent = self.counters.env_steps / training.env_steps if training.env_steps is not None else 0.0
+        at = Progress(update, training.updates, spent)
+        play = partial(collect, self._plans(update), self._make_env, self.team.policies, settings, self._executor, self._stop.check)
+        if self._online is not None:
+            online = self._online
+            online.begin()
+            begun = time.perf_counter()
+            episodes, cost = play(lambda batch: online.after_turn(batch, at, self._stop.check))
+            update_seconds = time.perf_counter() - begun - cost.generate_seconds - cost.reward_seconds - online.score_seconds
+            return episodes, cost, _mean_metrics(online.learned), {"score": online.score_seconds, "update": update_seconds}
+        episodes, cost = play()
+        self._stop.check()
+        score_seconds = self.learner.store([Stored(e, a) for e in episodes for a in range(len(e.transitions))])
+        begun = time.perf_counter()
+        learned = self.learner.update(at)
+        return episodes, cost, learned, {"score": score_seconds, "update": time.perf_counter() - begun}
+
     def _evaluate_and_save(self, trackers: Trackers) -> None:
         """What is due after the present update and, in a resumed run, not done yet."""
-        done, updates, every = self.counters.updates, self.config.training.updates, self.config.evaluation.every
-        if self._evaluated < done and (done in (0, updates) or (every and done % every == 0)):
+        done, every, over = self.counters.updates, self.config.evaluation.every, self._over()
+        if self._evaluated < done and (done == 0 or over or (every and done % every == 0)):
             self._evaluate(trackers)
-        if done == updates or done % self.config.training.checkpoint_every == 0:
+        if over or done % self.config.training.checkpoint_every == 0:
             self._save()
 
     def _plans(self, update: int) -> list[EpisodePlan]:
@@ -222,9 +259,8 @@ class Trainer:
         state = {
             "counters": self.counters.state(),
             "evaluated": self._evaluated,
-            "policy_steps": self.learner.policy_steps,
-            # Without what an interrupted update had stored: resuming samples it again.
-            "buffer": self.learner.buffer.state(self.counters.updates),
+            "learner": self.learner.state(self.counters.updates),
+            "waiting": self._online.waiting if self._online is not None else 0,
             "hosts": {name: host.state() for name, host in self.team.hosts.items()},
         }
         self.folder.save_checkpoint(self.counters.updates, state, self.config.training.keep_checkpoints)
@@ -236,12 +272,13 @@ class Trainer:
         if state is None:
             self.folder.cut_logs(dict.fromkeys(self.folder.log_sizes(), 0))
             return
-        if state["evaluated"] < self.config.training.updates:
+        self.counters.load_state(state["counters"])
+        if not (self._over() and state["evaluated"] == self.counters.updates):
             # A finished run's logs end where they should; `collm eval` may have appended to them since.
             self.folder.cut_logs(state["log_sizes"])
-        self.counters.load_state(state["counters"])
-        self.learner.policy_steps = state["policy_steps"]
-        self.learner.buffer.load_state(state["buffer"])
+        self.learner.load_state(state["learner"])
+        if self._online is not None:
+            self._online.waiting = state["waiting"]
         for name, host in self.team.hosts.items():
             host.load_state(state["hosts"][name])
         self._evaluated = state["evaluated"]
@@ -262,7 +299,8 @@ class Trainer:
         observations, _ = probe.reset(seed=0, options={"task": self.train_rows[0]})
         check_observations(observations, names)
         n_features = len(global_info(probe.state()).features)
-        return build_team(self.config, names, METHODS[self.config.method].critics(names), n_features, live)
+        critics = self._method.critics(names) if has_critics(self._method) else {}
+        return build_team(self.config, names, critics, n_features, live)
 
 
 @contextmanager
@@ -272,6 +310,12 @@ def _placed(where: str) -> Iterator[None]:
     except CollmError as error:
         error.add_place(where)
         raise
+
+
+def _mean_metrics(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Several updates of one rollout in one row: means, and maxima where the name says so."""
+    names = dict.fromkeys(key for row in rows for key in row)
+    return {n: (max if "max_" in n else np.mean)([row[n] for row in rows if n in row]).__float__() for n in names}
 
 
 def _parallelism(n_hosts: int) -> tuple[int, int]:

@@ -1,0 +1,171 @@
+"""One branch of a rollout: an environment at a node, with every agent's history up to there."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from collm.envs.base import Reseedable, TextEnv
+from collm.envs.check import check_observations, global_info, joint_flag, shared_reward, step_metrics
+from collm.errors import CollmError
+from collm.models.chat import TokenHistory
+from collm.models.seeds import derive_seed
+from collm.models.team import Policy
+from collm.types import Episode, JointTransition, TaskRow, Turn, Upcoming
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodePlan:
+    """Which episode to play: its id, task row and seed."""
+
+    id: str
+    task: TaskRow | None
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class TreeShape:
+    """How many responses each agent samples at a node (K), how they are joined, and whether every node plays a greedy baseline."""
+
+    samples: int = 1
+    joint_mode: Literal["aligned", "crossed"] = "aligned"
+    greedy_baseline: bool = False
+
+    @property
+    def is_chain(self) -> bool:
+        """One joint action per turn."""
+        return self.samples == 1 and not self.greedy_baseline
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutSettings:
+    """How to play: history mode, context window C, greedy or sampled, the tree's shape, and the episodes in one batch."""
+
+    history: Literal["full", "last"]
+    context_window: int
+    greedy: bool
+    update: int
+    """The update whose rollout this is, stamped on episodes."""
+    in_flight: int
+    tree: TreeShape = TreeShape()
+    keep_cut: bool = False
+    """Keep what stands upcoming after a truncated episode, to bootstrap from."""
+    stamp: Callable[[], tuple[int, int]] = lambda: (0, 0)
+    """The learner's updates and policy steps so far, stamped on joint actions."""
+
+
+@dataclass(slots=True)
+class Branch:
+    """A node of the rollout that is to be played."""
+
+    episode: Episode
+    node: int
+    """Index of the joint action that led here; -1 at the root."""
+    turn: int
+    env: TextEnv
+    histories: dict[str, TokenHistory]
+    upcoming: Upcoming
+    greedy: bool
+    """The continuation of a greedy baseline: one joint action, greedily."""
+
+    def joint_actions(self, agents: Sequence[str], shape: TreeShape) -> list[tuple[dict[str, int], bool]]:
+        """(which of its responses each agent plays, whether greedily) of every joint action of this node."""
+        if self.greedy:
+            return [({}, True)]
+        if shape.samples == 1:
+            sampled: list[dict[str, int]] = [{}]
+        elif shape.joint_mode == "aligned":
+            sampled = [dict.fromkeys(agents, k) for k in range(shape.samples)]
+        else:
+            sampled = [dict(zip(agents, ks, strict=True)) for ks in itertools.product(range(shape.samples), repeat=len(agents))]
+        return [(picks, False) for picks in sampled] + ([({}, True)] if shape.greedy_baseline else [])
+
+
+def open_root(plan: EpisodePlan, env: TextEnv, policies: Mapping[str, Policy], settings: RolloutSettings) -> Branch:
+    """Reset the environment for a planned episode. Raises EnvContractError and ContextOverflowError naming the episode."""
+    histories = {
+        name: TokenHistory(f"{name}, episode {plan.id}", p.chat, settings.history, settings.context_window, p.config.max_new_tokens)
+        for name, p in policies.items()
+    }
+    with placed(f"episode {plan.id}", "reset"):
+        observations, _ = env.reset(seed=plan.seed % 2**31, options={"task": plan.task})
+        upcoming = look(env, observations, histories)
+    episode = Episode(plan.id, plan.task, plan.seed, settings.update, [], upcoming)
+    return Branch(episode, -1, 0, env, histories, upcoming, greedy=False)
+
+
+def look(env: TextEnv, observations: Mapping[str, str], histories: Mapping[str, TokenHistory]) -> Upcoming:
+    """Check what the agents are to see, read m_t, and append the observations to the histories."""
+    seen = check_observations(observations, list(histories))
+    info = global_info(env.state())
+    return Upcoming(seen, {name: history.observe(seen[name]) for name, history in histories.items()}, info)
+
+
+def fork(branch: Branch, count: int) -> list[tuple[TextEnv, dict[str, TokenHistory]]]:
+    """The branch's environment and histories, `count` times: itself first, then copies with chance of their own."""
+    forks = [(branch.env, branch.histories)]
+    for c in range(1, count):
+        env = copy.deepcopy(branch.env)
+        if isinstance(env, Reseedable):
+            env.reseed(derive_seed(branch.episode.seed, "branch", branch.node, c) % 2**31)
+        forks.append((env, {name: history.fork() for name, history in branch.histories.items()}))
+    return forks
+
+
+def step(
+    branch: Branch,
+    env: TextEnv,
+    histories: dict[str, TokenHistory],
+    turns: dict[str, Turn],
+    picks: dict[str, int],
+    greedy: bool,
+    settings: RolloutSettings,
+) -> Branch | None:
+    """Play one joint action and append it to the episode; the branch it leads to, or None where it ends the episode."""
+    episode, index = branch.episode, len(branch.episode.transitions)
+    update, policy_version = settings.stamp()
+    for name, turn in turns.items():
+        histories[name].respond(turn.response_ids)
+    with placed(f"episode {episode.id}, turn {branch.turn}", "step"):
+        observations, rewards, terminations, truncations, infos = env.step({name: t.text for name, t in turns.items()})
+        transition = JointTransition(
+            turn=branch.turn,
+            turns=turns,
+            info=branch.upcoming.info,
+            reward=shared_reward(rewards),
+            terminated=joint_flag("terminations", terminations),
+            truncated=joint_flag("truncations", truncations),
+            metrics=step_metrics(infos),
+            parent=None if branch.node < 0 else branch.node,
+            picks=picks,
+            greedy=greedy,
+            update=update,
+            policy_version=policy_version,
+        )
+        over = transition.terminated or transition.truncated
+        cut = transition.truncated and not transition.terminated
+        upcoming = look(env, observations, histories) if not over or (cut and settings.keep_cut) else None
+    episode.transitions.append(transition)
+    if settings.tree.is_chain:
+        episode.upcoming = upcoming
+    if over or upcoming is None:
+        return None
+    return Branch(episode, index, branch.turn + 1, env, histories, upcoming, greedy)
+
+
+@contextmanager
+def placed(where: str, call: str) -> Iterator[None]:
+    """Errors from the environment say where in the run they happened."""
+    try:
+        yield
+    except CollmError as error:
+        error.add_place(where)
+        raise
+    except Exception as error:
+        # The user's own error, with its own traceback.
+        error.add_note(f"raised by the environment's {call}() in {where}")
+        raise
