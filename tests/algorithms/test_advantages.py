@@ -1,41 +1,29 @@
-"""TD errors, targets, normalisation and clipping, by hand."""
+"""Which critic trains whom, normalisation, clipping and losses, by hand."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from collm.algorithms.advantages import clip, explained_variance, normalise, td_errors, td_targets
-from collm.algorithms.losses import SequencePolicyLoss, SquaredValueLoss
-from collm.algorithms.registry import METHODS
+from collm.algorithms.advantages import clip, explained_variance, normalise
+from collm.algorithms.collm_cc import CoLLMCC
+from collm.algorithms.collm_dc import CoLLMDC
+from collm.algorithms.losses import PolicyGradientLoss, SquaredValueLoss
+from collm.algorithms.turns import TurnEstimator, TurnValues
 from collm.models.member import PolicyOutput
 
 
-def test_td_error_and_target_by_hand():
-    rewards, values = np.array([1.0, 2.0, 3.0]), np.array([0.5, 0.25, -1.0])
-    np.testing.assert_allclose(td_targets(rewards, values, 0.9), [1 + 0.9 * 0.25, 2 - 0.9, 3.0])
-    np.testing.assert_allclose(td_errors(rewards, values, 0.9), [1 + 0.225 - 0.5, 2 - 0.9 - 0.25, 3 + 1.0])
-
-
-@given(st.lists(st.tuples(st.floats(-5, 5), st.floats(-5, 5)), min_size=1, max_size=6), st.floats(0, 1))
-def test_discounted_td_errors_telescope_to_the_return_minus_the_first_value(pairs, discount):
-    rewards, values = (np.array(x) for x in zip(*pairs, strict=True))
-    powers = discount ** np.arange(len(rewards))
-    assert (powers * td_errors(rewards, values, discount)).sum() == pytest.approx((powers * rewards).sum() - values[0], abs=1e-9)
-
-
 def test_cc_trains_every_agent_on_the_same_delta_and_dc_on_its_own():
-    rewards, agents = np.array([1.0, 1.0]), ["agent_0", "agent_1"]
-    cc, dc = METHODS["collm-cc"], METHODS["collm-dc"]
+    rewards, agents, estimator = np.array([1.0, 1.0]), ["agent_0", "agent_1"], TurnEstimator(0.5)
+    cc, dc = CoLLMCC(), CoLLMDC()
     assert cc.critics(agents) == {"critic": ("agent_0", "agent_1")}
     assert dc.critics(agents) == {"critic_agent_0": ("agent_0",), "critic_agent_1": ("agent_1",)}
-    joint = cc.advantages(rewards, {"critic": np.array([0.0, 2.0])}, agents, 0.5)
+    joint = cc.advantages(rewards, {"critic": TurnValues(np.array([0.0, 2.0]), np.array([2.0, 0.0]))}, agents, estimator)
     np.testing.assert_array_equal(joint["agent_0"], [2.0, -1.0])
     np.testing.assert_array_equal(joint["agent_1"], [2.0, -1.0])
-    own = dc.advantages(rewards, {"critic_agent_0": np.zeros(2), "critic_agent_1": np.ones(2)}, agents, 0.5)
+    zeros, ones = TurnValues(np.zeros(2), np.zeros(2)), TurnValues(np.ones(2), np.array([1.0, 0.0]))
+    own = dc.advantages(rewards, {"critic_agent_0": zeros, "critic_agent_1": ones}, agents, estimator)
     np.testing.assert_array_equal(own["agent_0"], [1.0, 1.0])
     np.testing.assert_array_equal(own["agent_1"], [0.5, 0.0])
 
@@ -83,8 +71,8 @@ def _output(logprobs: list[list[float]]) -> PolicyOutput:
 
 def test_policy_loss_is_minus_rho_times_advantage_and_padding_does_not_count():
     output = _output([[-1.0, -0.5], [-2.0]])
-    data = {"advantage": torch.tensor([2.0, -1.0]).double(), "old_logprob": torch.tensor([-1.2, torch.nan]).double()}
-    loss, metrics = SequencePolicyLoss(None)(output, data)
+    old = torch.tensor([[-0.8, -0.4], [torch.nan, 0.0]]).double()
+    loss, metrics = PolicyGradientLoss()(output, {"advantage": torch.tensor([2.0, -1.0]).double(), "old_logprob": old})
     rho = np.exp(-1.5 + 1.2)
     assert loss.tolist() == pytest.approx([-2.0 * rho, 1.0])
     assert metrics["ratio"].tolist() == pytest.approx([rho, 1.0])
@@ -94,8 +82,8 @@ def test_policy_loss_is_minus_rho_times_advantage_and_padding_does_not_count():
 
 def test_clipped_ratios_have_no_gradient_where_clipping_binds():
     output = _output([[-1.0], [-1.0], [-1.0]])
-    data = {"advantage": torch.tensor([1.0, -1.0, 1.0]).double(), "old_logprob": torch.tensor([-2.0, -2.0, -1.05]).double()}
-    loss, metrics = SequencePolicyLoss(0.2)(output, data)
+    data = {"advantage": torch.tensor([1.0, -1.0, 1.0]).double(), "old_logprob": torch.tensor([[-2.0], [-2.0], [-1.05]]).double()}
+    loss, metrics = PolicyGradientLoss(clip_ratio=0.2)(output, data)
     assert loss.tolist() == pytest.approx([-1.2, np.e, -np.exp(0.05)])
     assert metrics["clip_fraction"].tolist() == [1.0, 1.0, 0.0]
     (grad,) = torch.autograd.grad(loss.sum(), output.logprob_BT)

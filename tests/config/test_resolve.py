@@ -21,7 +21,7 @@ def write(folder: Path, text: str) -> Path:
 def test_the_default_is_two_tiny_agents_and_a_centralized_critic():
     config = resolve("strbuild")
     assert [agent.model for agent in config.agents] == ["tiny-a", "tiny-b"]
-    assert (config.method, config.critic.model, config.seed) == ("collm-cc", "tiny-a", 0)
+    assert (config.method, config.critic.model, config.seed) == ("collm-cc", None, 0)
     assert config.agents[1].optimizer.learning_rate == 1.5e-4
 
 
@@ -48,7 +48,9 @@ def test_every_preset_is_valid_with_every_method(method):
     for preset in read_task_presets():
         task, _, size = preset.name.partition("-")
         overrides = ["task.env=pkg.mod:Env"] if task == "custom" else []
-        assert resolve(task, method=method, preset=size, overrides=overrides).method == method
+        config = resolve(task, method=method, preset=size, overrides=overrides)
+        assert config.method == {"grpo": "magrpo", "rloo": "marloo", "remax": "maremax", "ac": "collm-cc"}.get(method, method)
+        assert len(config.agents) == (1 if method in ("grpo", "rloo", "remax", "ac") else 2)
         assert preset.description
 
 
@@ -64,7 +66,7 @@ def test_later_layers_win(tmp_path):
 def test_a_mapping_merges_and_a_list_replaces(tmp_path):
     file = write(tmp_path, "agents:\n  - model: mine\ncritic:\n  value_clip: 0.2\n")
     config = resolve("strbuild", config_file=file)
-    assert (config.critic.model, config.critic.value_clip) == ("tiny-a", 0.2)
+    assert (config.critic.optimizer.learning_rate, config.critic.value_clip) == (1.5e-3, 0.2)
     assert [agent.model for agent in config.agents] == ["mine"]
     # Nothing of the preset's agent is left: a real model does not train at a tiny one's rate.
     assert config.agents[0].optimizer.learning_rate == 5e-6

@@ -73,12 +73,13 @@ def test_switching_back_and_forth_trains_the_right_adapter():
     for seed, name in enumerate(("a", "b")):
         host.add_policy(name, SPEC, OptimizerConfig(learning_rate=0.1), LoraConfig(rank=2), seed)
     before = {n: [p.detach().clone() for p in host.members[n].parameters] for n in "ab"}
-    from collm.algorithms.losses import SequencePolicyLoss
+    from collm.algorithms.losses import PolicyGradientLoss
+    from collm.models.optim import Progress
     from collm.models.sequences import PolicySample
 
-    sample = PolicySample((70, 71), (72, 73), {"advantage": 1.0, "old_logprob": float("nan")}, "x")
+    sample = PolicySample((70, 71), (72, 73), {"advantage": 1.0}, "x", {"old_logprob": (float("nan"),) * 2})
     host.score("b", [sample])
-    host.accumulate_policy("a", [sample], SequencePolicyLoss(None))
-    host.step("a", 0, 1)
+    host.accumulate_policy("a", [sample], PolicyGradientLoss())
+    host.step("a", Progress(0, 1))
     changed = {n: any(not torch.equal(p, q) for p, q in zip(host.members[n].parameters, before[n], strict=True)) for n in "ab"}
     assert changed == {"a": True, "b": False}

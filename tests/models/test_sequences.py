@@ -71,7 +71,9 @@ def test_merged_scores_equal_single_ones(budget):
     samples = dialogue(60, 3) + dialogue(40, 2) + dialogue(60, 2)
     together = h.score("p", samples)
     single = [h.score("p", [s])[0] for s in samples]
-    assert together == pytest.approx(single, abs=1e-9)
+    assert [len(t) for t in together] == [len(s.response_ids) for s in samples]
+    for one, other in zip(together, single, strict=True):
+        assert one == pytest.approx(other, abs=1e-9)
 
 
 @settings(max_examples=100, deadline=None)

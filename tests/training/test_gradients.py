@@ -9,10 +9,12 @@ import pytest
 import torch
 from builders import small_model
 
-from collm.algorithms.registry import METHODS
+from collm.algorithms.registry import make_method
 from collm.config.schema import AgentConfig, AlgorithmConfig, Config, CriticConfig, TrainingConfig
 from collm.models.host import Host
+from collm.models.optim import Progress
 from collm.models.team import build_team
+from collm.training.buffer import Stored
 from collm.training.learner import Learner
 from collm.types import Episode, GlobalInfo, JointTransition, StopReason, Turn
 
@@ -49,8 +51,8 @@ def make_episodes(kind: str, history: str, eos: int) -> list[Episode]:
                 context[agent] = ids + own
             last = t == len(per_turn) - 1
             info = GlobalInfo(f"turn {t}", np.array([t / 2, 0.25 * e], dtype=np.float32))
-            transitions.append(JointTransition(t, turns, info, float(rng.normal()), last, False, {}))
-        episodes.append(Episode(f"e{e}", None, e, 0, 0, transitions))
+            transitions.append(JointTransition(t, turns, info, float(rng.normal()), last, False, {}, parent=t - 1 if t else None))
+        episodes.append(Episode(f"e{e}", None, e, 0, transitions))
     return episodes
 
 
@@ -111,10 +113,11 @@ def setup(method, history, global_info, temperature, top_p, budget, pad_is_eos, 
         algorithm=AlgorithmConfig(discount=DISCOUNT, advantage_normalization="batch"),
         training=TrainingConfig(micro_batch_tokens=budget),
     )
-    names = [*AGENTS, *METHODS[method].critics(AGENTS)]
+    critics = make_method(config).critics(AGENTS)
+    names = [*AGENTS, *critics]
     options = {"dtype": torch.float64, "pad_is_eos": pad_is_eos, "padding_side": padding_side}
     live = {n: small_model(["qwen3", "llama", "gpt2", "qwen3"][i], seed=i, **options) for i, n in enumerate(names)}
-    team = build_team(config, AGENTS, METHODS[method].critics(AGENTS), 2, live)
+    team = build_team(config, AGENTS, critics, 2, live)
     with torch.no_grad():  # a head at zero would send no gradient into the backbone
         for c in team.critics.values():
             c.host.members[c.name].value_head.linear.weight.normal_(generator=torch.Generator().manual_seed(7))
@@ -124,7 +127,7 @@ def setup(method, history, global_info, temperature, top_p, budget, pad_is_eos, 
 def production_gradients(config: Config, team, episodes, monkeypatch) -> dict[str, dict[str, torch.Tensor]]:
     found: dict[str, dict[str, torch.Tensor]] = {}
 
-    def keep(self: Host, member: str, update: int, updates: int) -> float:
+    def keep(self: Host, member: str, at: Progress) -> float:
         by_id = {id(p): n for n, p in self.loaded.model.named_parameters()}
         m = self.members[member]
         found[member] = {by_id.get(id(p), "head"): p.grad.clone() for p in m.parameters if p.grad is not None and p.ndim == 2}
@@ -133,9 +136,9 @@ def production_gradients(config: Config, team, episodes, monkeypatch) -> dict[st
 
     monkeypatch.setattr(Host, "step", keep)
     with ThreadPoolExecutor(2) as executor:
-        learner = Learner(config, team, METHODS[config.method], executor)
-        learner.store(episodes)
-        metrics = learner.update(0)
+        learner = Learner(config, team, make_method(config), executor)
+        learner.store([Stored(e, t) for e in episodes for t in range(len(e.transitions))])
+        metrics = learner.update(Progress(0, 10))
     for agent in AGENTS:
         assert metrics[f"ratio/{agent}"] == 1.0
         assert metrics[f"max_ratio/{agent}"] == 1.0
@@ -145,7 +148,7 @@ def production_gradients(config: Config, team, episodes, monkeypatch) -> dict[st
 def reference_gradients(config: Config, team, live, episodes) -> dict[str, dict[str, torch.Tensor]]:
     found: dict[str, dict[str, torch.Tensor]] = {}
     deltas: dict[str, list[float]] = {}
-    count = sum(len(e.transitions) for e in episodes)
+    count = len(episodes)  # E[ sum_t . ]: a mean over episodes of the sum over turns
     for name, critic in team.critics.items():
         head = critic.host.members[name].value_head
         loss = torch.zeros((), dtype=torch.float64)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 import collm
+from collm.cli.compare import compare
 from collm.cli.evaluate import evaluate
 from collm.cli.score import score
 from collm.cli.show import config, list_
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("score")(score)
+app.command("compare")(compare)
 app.command("list")(list_)
 app.command("config")(config)
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from transformers.cache_utils import Cache
 
@@ -25,8 +24,8 @@ from collm.models.generation import DecodeSpec, Generation, GenerationRequest, g
 from collm.models.kv import RowCache
 from collm.models.loading import LoadedModel, keeps_plain_kv
 from collm.models.member import Member, Metrics, PolicyLoss, PolicyOutput, ValueLoss
-from collm.models.optim import Progress, gradient_norm, learning_rate, make_optimizer
-from collm.models.passes import VALUE_HEAD_FILE, DecoderPasses, ValueHead
+from collm.models.optim import Progress, gradient_norm, make_optimizer
+from collm.models.passes import DecoderPasses, ValueHead, save_folder
 from collm.models.sequences import MergedSequence, PolicySample, ValueInput, merge_samples, micro_batches
 from collm.models.teacher_forcing import policy_output, value_output
 
@@ -200,7 +199,7 @@ class Host:
     def values(self, member: str, inputs: Sequence[ValueInput], slow: bool = False) -> list[list[float]]:
         """V at each input's positions; with `slow`, of the member's slow copy."""
         found: dict[int, list[float]] = {}
-        with self._lock, self._slow_weights(member) if slow else nullcontext():
+        with self._lock, self.members[member].slow_weights() if slow else nullcontext():
             self._activate(member)
             for batch in self._value_batches(inputs):
                 values = self._value_pass(member, [inputs[i] for i in batch]).tolist()
@@ -244,20 +243,9 @@ class Host:
     def step(self, member: str, at: Progress) -> float:
         """Clip the accumulated gradient, take one optimizer step, clear it; returns the norm before clipping."""
         with self._lock:
-            m = self.members[member]
-            norm = gradient_norm(m.parameters)
-            if m.optimizer_config.gradient_clip is not None:
-                torch.nn.utils.clip_grads_with_norm_(m.parameters, m.optimizer_config.gradient_clip, norm)
-            for group in m.optimizer.param_groups:
-                group["lr"] = learning_rate(m.optimizer_config, at)
-            m.optimizer.step()
-            m.optimizer.zero_grad(set_to_none=True)
-            m.steps += 1
-            if m.slow is not None and m.slow_rate is not None:
-                for slow, p in zip(m.slow, m.parameters, strict=True):
-                    slow.lerp_(p.detach(), m.slow_rate)
+            norm = self.members[member].take_step(at)
             self.forget()
-            return float(norm)
+            return norm
 
     def discard_gradients(self) -> None:
         """Clear what was accumulated without stepping."""
@@ -269,31 +257,14 @@ class Host:
 
     def state(self) -> dict[str, Any]:
         """Everything that training changes: trained weights, optimizer states, step counts, slow copies."""
-        return {
-            name: {"weights": self._named(m), "optimizer": m.optimizer.state_dict(), "steps": m.steps}
-            | ({"slow": m.slow} if m.slow is not None else {})
-            for name, m in self.members.items()
-        }
+        return {name: m.state(self._names(m)) for name, m in self.members.items()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Take up a state made by `state` on an equal host. Raises ModelError where members or shapes differ."""
         if set(state) != set(self.members):
             raise ModelError(f"host {self.name}: the checkpoint holds {sorted(state)}, this run has {sorted(self.members)}")
-        with torch.no_grad():
-            for name, m in self.members.items():
-                for key, parameter in self._named(m).items():
-                    saved = state[name]["weights"][key]
-                    if saved.shape != parameter.shape:
-                        raise ModelError(
-                            f"host {self.name}, {name}: {key} has shape {tuple(saved.shape)} in the checkpoint, "
-                            f"{tuple(parameter.shape)} here"
-                        )
-                    parameter.copy_(saved)
-                m.optimizer.load_state_dict(state[name]["optimizer"])
-                m.steps = state[name]["steps"]
-                if m.slow is not None:
-                    for slow, saved in zip(m.slow, state[name]["slow"], strict=True):
-                        slow.copy_(saved)
+        for name, m in self.members.items():
+            m.load_state(state[name], self._names(m), f"host {self.name}, {name}")
         self.forget()
 
     def full_state_dict(self, member: str) -> dict[str, Tensor]:
@@ -305,36 +276,14 @@ class Host:
 
     def save(self, member: str, folder: Path) -> None:
         """Write a member as a Hugging Face folder: an adapter merged into its base, a critic's head beside its backbone."""
-        weights = self.full_state_dict(member)
-        config = copy.deepcopy(self.loaded.model.config)
-        # The type of what is written, which for a merged adapter is wider than the live base's.
-        config.dtype = next(w.dtype for w in weights.values() if w.is_floating_point())
-        self.loaded.model.save_pretrained(folder, state_dict=weights)
-        config.save_pretrained(folder)
-        head = self.members[member].value_head
-        if head is not None:
-            save_file({k: v.detach().cpu() for k, v in head.state_dict().items()}, folder / VALUE_HEAD_FILE)
+        save_folder(self.loaded.model, self.full_state_dict(member), self.members[member].value_head, folder)
 
-    def _named(self, m: Member) -> dict[str, Tensor]:
+    def _names(self, m: Member) -> list[str]:
+        """The name of each of a member's parameters."""
         by_id = {id(p): n for n, p in self.loaded.model.named_parameters()}
         if m.value_head is not None:
             by_id |= {id(p): f"value_head.{n}" for n, p in m.value_head.named_parameters()}
-        return {by_id[id(p)]: p.detach() for p in m.parameters}
-
-    @contextmanager
-    def _slow_weights(self, member: str) -> Iterator[None]:
-        """A critic's slow copy in place of its weights."""
-        m = self.members[member]
-        if m.slow is None:
-            raise ModelError(f"{member} has no slow copy")
-        live = [p.data for p in m.parameters]
-        for p, slow in zip(m.parameters, m.slow, strict=True):
-            p.data = slow
-        try:
-            yield
-        finally:
-            for p, own in zip(m.parameters, live, strict=True):
-                p.data = own
+        return [by_id[id(p)] for p in m.parameters]
 
     # -- passes ----------------------------------------------------------------------------------------------------
 
@@ -342,8 +291,16 @@ class Host:
         if self._switch is not None and (adapter := self.members[member].adapter) is not None:
             self._switch.use(adapter)
 
-    def _training(self, member: str) -> Any:
-        return _TrainingMode(self, member)
+    @contextmanager
+    def _training(self, member: str) -> Iterator[None]:
+        """Activates a member; train mode only where gradient checkpointing needs it (dropout is off in every model)."""
+        self._activate(member)
+        if self._checkpointing:
+            self.loaded.model.train()
+        try:
+            yield
+        finally:
+            self.loaded.model.eval()
 
     def _policy_batches(self, samples: Sequence[PolicySample]) -> list[list[MergedSequence]]:
         return list(micro_batches(merge_samples(samples), lambda s: len(s.ids), self._token_budget))
@@ -410,19 +367,3 @@ class Host:
             raise NonFiniteLossError(
                 f"{member}: the gradient is not finite although the loss is; from {', '.join(sorted(set(origins))[:8])}"
             )
-
-
-class _TrainingMode:
-    """Activates a member; train mode only where gradient checkpointing needs it (dropout is off in every model)."""
-
-    def __init__(self, host: Host, member: str) -> None:
-        self._host = host
-        self._member = member
-
-    def __enter__(self) -> None:
-        self._host._activate(self._member)
-        if self._host._checkpointing:
-            self._host.loaded.model.train()
-
-    def __exit__(self, *exc: object) -> None:
-        self._host.loaded.model.eval()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
@@ -49,6 +50,17 @@ def load_critic(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase,
     head = ValueHead(hidden, weights["linear.weight"].shape[1] - hidden)
     head.load_state_dict(weights)
     return backbone, AutoTokenizer.from_pretrained(folder), head
+
+
+def save_folder(model: PreTrainedModel, weights: dict[str, Tensor], head: ValueHead | None, folder: Path) -> None:
+    """Write weights under a model's own names as a Hugging Face folder, a value head beside them."""
+    config = copy.deepcopy(model.config)
+    # The type of what is written, which for a merged adapter is wider than the live base's.
+    config.dtype = next(w.dtype for w in weights.values() if w.is_floating_point())
+    model.save_pretrained(folder, state_dict=weights)
+    config.save_pretrained(folder)
+    if head is not None:
+        save_file({k: v.detach().cpu() for k, v in head.state_dict().items()}, folder / VALUE_HEAD_FILE)
 
 
 class DecoderPasses:

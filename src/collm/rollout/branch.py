@@ -15,7 +15,7 @@ from collm.errors import CollmError
 from collm.models.chat import TokenHistory
 from collm.models.seeds import derive_seed
 from collm.models.team import Policy
-from collm.types import Episode, JointTransition, TaskRow, Turn, Upcoming
+from collm.types import Episode, GlobalInfo, JointTransition, TaskRow, Turn, Upcoming
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +93,14 @@ def open_root(plan: EpisodePlan, env: TextEnv, policies: Mapping[str, Policy], s
     }
     with placed(f"episode {plan.id}", "reset"):
         observations, _ = env.reset(seed=plan.seed % 2**31, options={"task": plan.task})
-        upcoming = look(env, observations, histories)
+        seen, info = check_observations(observations, list(policies)), global_info(env.state())
+    upcoming = look(seen, info, histories)
     episode = Episode(plan.id, plan.task, plan.seed, settings.update, [], upcoming)
     return Branch(episode, -1, 0, env, histories, upcoming, greedy=False)
 
 
-def look(env: TextEnv, observations: Mapping[str, str], histories: Mapping[str, TokenHistory]) -> Upcoming:
-    """Check what the agents are to see, read m_t, and append the observations to the histories."""
-    seen = check_observations(observations, list(histories))
-    info = global_info(env.state())
+def look(seen: dict[str, str], info: GlobalInfo, histories: Mapping[str, TokenHistory]) -> Upcoming:
+    """Append what the agents see to their histories. Raises ContextOverflowError naming agent and episode."""
     return Upcoming(seen, {name: history.observe(seen[name]) for name, history in histories.items()}, info)
 
 
@@ -148,7 +147,9 @@ def step(
         )
         over = transition.terminated or transition.truncated
         cut = transition.truncated and not transition.terminated
-        upcoming = look(env, observations, histories) if not over or (cut and settings.keep_cut) else None
+        goes_on = not over or (cut and settings.keep_cut)
+        following = (check_observations(observations, list(turns)), global_info(env.state())) if goes_on else None
+    upcoming = look(*following, histories) if following is not None else None
     episode.transitions.append(transition)
     if settings.tree.is_chain:
         episode.upcoming = upcoming

@@ -2,6 +2,8 @@
 
 final/agent_0/       config.json, model.safetensors, tokenizer: loads with plain transformers
 final/critic/        the backbone in the same format, value_head.safetensors beside it
+
+A critic that shares an agent's backbone is the value_head.safetensors in that agent's folder.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ def save_final(team: Team, folder: Path) -> None:
     try:
         for policy in team.policies.values():
             _save(policy.host, policy.agent, policy.chat.tokenizer, folder / policy.agent)
-        for critic in team.critics.values():
+        for critic in (c for c in team.critics.values() if not c.shares_backbone):
             _save(critic.host, critic.name, critic.host.loaded.tokenizer, folder / critic.name)
     except (OSError, SafetensorError) as error:
         # safetensors has an error of its own for a full disk.

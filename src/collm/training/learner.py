@@ -66,7 +66,7 @@ class Learner:
         """The E epochs of one update; returns its metrics.
 
         `rollouts` says how many episodes the stored joint transitions stand for (by default as many as they are from);
-        gradients are means over them. Raises NonFiniteLossError naming member, update and episodes; gradients are
+        gradients are means over them. Raises NonFiniteLossError naming member and episodes; gradients are
         discarded, weights kept.
         """
         totals: dict[str, list[float]] = {}
@@ -138,10 +138,9 @@ class Learner:
         jobs = [(c.host, partial(critic_gradient, c)) for c in critics] + [(p.host, partial(actor_gradient, p)) for p in policies]
         try:
             results = self._run(jobs)
-        except NonFiniteLossError as error:
+        except NonFiniteLossError:
             for host in self._team.hosts.values():
                 host.discard_gradients()
-            error.add_place(f"update {at.update + 1}")
             raise
         members = [(c.name, c.host) for c in critics] + [(p.agent, p.host) for p in policies]
         norms = self._run([(host, partial(host.step, name, at)) for name, host in members])
