@@ -121,9 +121,9 @@ class _Layers:
         made.merge({"task": {"name": self.name}}, lambda _: "argument TASK")
         made.merge(self.base.settings, self.base.source)
         if method_preset is not None:
-            made.merge(method_preset.settings, method_preset.source)
             if method_preset.settings["method"] not in ACTOR_CRITIC:
                 made.merge(self.base.tree_settings, self.base.source)
+            made.merge(method_preset.settings, method_preset.source)
             if method_preset.single_agent:
                 made.keep_first("agents", method_preset.source(("agents",)))
         if self.document is not None:

@@ -159,7 +159,7 @@ class CriticConfig(ModelSection):
     )
     value_coef: float = Field(default=0.6, gt=0, description="weight of the value loss beside the policy loss (shared_backbone only)")
     target_rate: float | None = Field(
-        default=None, gt=0, le=1, description="bootstrap from a slow copy that moves this share of the way each update; null = off"
+        default=None, gt=0, le=1, description="bootstrap from a slow copy that moves this share of the way each optimizer step; null = off"
     )
     warmup_updates: int = Field(default=0, ge=0, description="U: only the critic learns in the first U updates")
 
@@ -222,7 +222,7 @@ class MonteCarloConfig(Section):
 class ReplayConfig(Section):
     """The replay buffer."""
 
-    capacity: int = Field(default=4096, ge=1, description="joint transitions kept; the oldest leave first")
+    capacity: int = Field(default=16384, ge=1, description="joint transitions kept; the oldest leave first")
     max_policy_lag: int = Field(
         default=0, ge=0, description="oldest usable transition, in updates; 0 = on-policy, cleared after each update"
     )
@@ -233,11 +233,11 @@ class ReplayConfig(Section):
 class TrainingConfig(Section):
     """Length of a run and its batches."""
 
-    updates: int = Field(default=40, ge=1, description="updates in the whole run")
+    updates: int = Field(default=40, ge=1, description="rollouts, each learned from, in the whole run")
     env_steps: int | None = Field(
         default=None, ge=1, description="end with the update that reaches this many joint actions, if it comes before updates; null = off"
     )
-    episodes_per_update: int = Field(default=32, ge=1, description="episodes (rollout trees) sampled before each update")
+    episodes_per_update: int = Field(default=32, ge=1, description="episodes (rollout trees) of each rollout")
     episodes_in_flight: int = Field(default=64, ge=1, description="most episodes generated together in one batch")
     micro_batch_tokens: int = Field(default=16384, ge=1, description="token budget of one forward-backward pass; gradients accumulate")
     gradient_checkpointing: bool = Field(default=False, description="recompute activations in the backward pass to save memory")

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from collm.errors import ConfigError
 from collm.types import Episode, JointTransition
 
 
@@ -40,7 +41,15 @@ class ReplayBuffer:
         return len(self._stored)
 
     def add(self, stored: Sequence[Stored]) -> None:
-        """Store joint transitions; past the capacity the oldest leave."""
+        """Store joint transitions; past the capacity the oldest leave.
+
+        Raises ConfigError where one rollout alone is more than the capacity: its own first turns would be the ones to leave.
+        """
+        if len(stored) > (self._stored.maxlen or 0):
+            raise ConfigError(
+                f"replay.capacity={self._stored.maxlen} does not hold the {len(stored)} joint transitions of one rollout; "
+                f"set replay.capacity={len(stored)} or more"
+            )
         self._stored.extend(stored)
 
     def expire(self, update: int) -> None:

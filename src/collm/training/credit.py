@@ -67,11 +67,14 @@ def actor_critic_credits(
             credits.values[critic] |= {(episode.id, start + t): float(x) for t, x in enumerate(v.V_H)}
     weight = {s.key: _turn_weight(algorithm, s) for s in drawn}
     for agent in agents:
-        credits.metrics[f"td_error/{agent}"] = float(np.mean([abs(raw[agent][s.key]) for s in drawn]))
         _finish(credits, algorithm, agent, drawn, raw[agent], weight)
     for critic in values:
         v_B, y_B = (np.array([table[critic][s.key] for s in drawn]) for table in (credits.values, credits.targets))
-        credits.metrics |= {f"value_mean/{critic}": float(v_B.mean()), f"explained_variance/{critic}": explained_variance(v_B, y_B)}
+        credits.metrics |= {
+            f"value_mean/{critic}": float(v_B.mean()),
+            f"explained_variance/{critic}": explained_variance(v_B, y_B),
+            f"td_error/{critic}": float(np.abs(y_B - v_B).mean()),
+        }
     return credits
 
 
@@ -111,6 +114,7 @@ def _finish(credits: Credits, algorithm: AlgorithmConfig, agent: str, drawn: Seq
     credits.advantages[agent] = {s.key: float(a) for s, a in zip(drawn, clipped_B, strict=True)}
     credits.weights[agent] = {s.key: weight[s.key] for s in drawn}
     credits.metrics |= {
+        f"advantage_abs/{agent}": float(np.abs(raw_B).mean()),
         f"advantage_std/{agent}": float(clipped_B.std()),
         f"normalisation_skipped/{agent}": float(skipped),
         f"advantage_clipped/{agent}": float((clipped_B != normal_B).mean()),

@@ -125,7 +125,7 @@ class Learner:
     def _minibatch(self, minibatch: Sequence[Stored], credits: Credits, scale: float, at: Progress) -> Metrics:
         """Gradients of every actor and critic on one minibatch, then one optimizer step each."""
         critics = [c for c in self._team.critics.values() if not c.shares_backbone]
-        warming_up = self.updates < self._config.critic.warmup_updates
+        warming_up = at.update < self._config.critic.warmup_updates
         policies = [] if warming_up else list(self._team.policies.values())
 
         def critic_gradient(c: Critic) -> Metrics:
