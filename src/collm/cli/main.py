@@ -1,4 +1,4 @@
-"""The command line: `collm train | eval | score | list | config`."""
+"""The command line: `collm train | eval | score | list | config | verify`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from collm.cli.evaluate import evaluate
 from collm.cli.score import score
 from collm.cli.show import config, list_
 from collm.cli.train import train
+from collm.cli.verify import verify
 from collm.errors import CollmError
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ app.command("score")(score)
 app.command("compare")(compare)
 app.command("list")(list_)
 app.command("config")(config)
+app.command("verify")(verify)
 
 
 def _version(wanted: bool) -> None:

@@ -43,7 +43,10 @@ def figures(comparison: Comparison) -> dict[str, Any]:
         "task": comparison.task,
         "env_steps_budget": comparison.env_steps,
         "methods": {
-            method: {"seeds": [run.seed for run in runs], **{name: _spread(comparison.spread(method, name)) for name in _FIGURES}}
+            method: {
+                "seeds": [run.seed for run in runs],
+                **{name: _spread(comparison.spread(method, name), len(runs)) for name in _FIGURES},
+            }
             for method, runs in comparison.runs.items()
         },
         "final_return_differences": comparison.differences(),
@@ -73,9 +76,9 @@ def _run(run: RunFigures) -> dict[str, Any]:
     }
 
 
-def _spread(spread: Spread) -> dict[str, Any]:
+def _spread(spread: Spread, seeds: int) -> dict[str, Any]:
     mean, interval = spread
-    return {"mean": mean, "ci95": list(interval)}
+    return {"mean": mean, "ci95": list(interval) if seeds > 1 else None}
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -56,14 +56,18 @@ def page(comparison: Comparison, origin: Mapping[str, Any]) -> str:
 
 def summary_tables(comparison: Comparison) -> list[Table]:
     """The methods and their differences for a console."""
-    methods = Table(title="Mean over seeds (95 % bootstrap interval)", title_justify="left", box=SIMPLE_HEAD)
-    for column in ("method", "seeds", "before", "final held-out return", "area while training", "env steps"):
+    methods = Table(
+        title="Mean over seeds (95 % bootstrap interval)", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    for column in ("method", "seeds", "before", "final (held out)", "area (training)", "steps"):
         methods.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
     for method, runs in comparison.runs.items():
-        final, area = (_spread(comparison.spread(method, name)) for name in ("final", "area"))
+        final, area = (_over_seeds(comparison, method, name) for name in ("final", "area"))
         before, steps = (comparison.spread(method, name)[0] for name in ("before", "env_steps"))
         methods.add_row(method, str(len(runs)), f"{before:.2f}", final, area, f"{steps:.0f}")
-    differences = Table(title="Differences of final held-out return", title_justify="left", box=SIMPLE_HEAD)
+    differences = Table(
+        title="Differences of final held-out return", title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     for column in ("a", "b", "mean of a - mean of b", "seed pairs with a higher"):
         differences.add_column(column, justify="left" if column in "ab" else "right")
     for d in comparison.differences():
@@ -72,7 +76,7 @@ def summary_tables(comparison: Comparison) -> list[Table]:
 
 
 def _method(comparison: Comparison, method: str) -> str:
-    before, final, area = (_spread(comparison.spread(method, name)) for name in ("before", "final", "area"))
+    before, final, area = (_over_seeds(comparison, method, name) for name in ("before", "final", "area"))
     steps, seconds = (comparison.spread(method, name)[0] for name in ("env_steps", "seconds"))
     seeds = ", ".join(str(run.seed) for run in comparison.runs[method])
     return f"| {method} | {seeds} | {before} | {final} | {area} | {steps:.0f} | {seconds / 60:.1f} |"
@@ -91,13 +95,19 @@ def _run(run: RunFigures) -> str:
     )
 
 
+def _over_seeds(comparison: Comparison, method: str, figure: str) -> str:
+    spread = comparison.spread(method, figure)
+    return _spread(spread) if len(comparison.runs[method]) > 1 else f"{spread[0]:.2f} (one seed)"
+
+
 def _spread(spread: Spread) -> str:
     mean, (low, high) = spread
     return f"{mean:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _difference(row: Mapping[str, Any]) -> str:
-    return f"{row['difference']:+.2f} ({row['ci95'][0]:+.2f} to {row['ci95'][1]:+.2f})"
+    interval = row["ci95"]
+    return f"{row['difference']:+.2f} " + (f"({interval[0]:+.2f} to {interval[1]:+.2f})" if interval else "(one seed)")
 
 
 def _closing(comparison: Comparison, origin: Mapping[str, Any]) -> list[str]:

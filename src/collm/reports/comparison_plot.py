@@ -36,9 +36,9 @@ class _Look:
 def comparison_plot(comparison: Comparison, target: Path) -> Path:
     """Draw training return against env steps, and held-out return before and after, with bands over seeds; writes a PNG."""
     methods = len(comparison.runs)
-    widths = (4.6, max(1.4, 0.55 * methods))
+    widths = (5.2, max(2.0, 0.62 * methods))
     figure, (curve, held_out) = plt.subplots(
-        1, 2, figsize=(3.2 + sum(widths), 4.4), dpi=160, sharey=True, gridspec_kw={"width_ratios": widths}, layout="constrained"
+        1, 2, figsize=(1.4 + sum(widths), 4.4), dpi=160, sharey=True, gridspec_kw={"width_ratios": widths}, layout="constrained"
     )
     _draw_curves(curve, comparison)
     _draw_held_out(held_out, comparison)
@@ -48,6 +48,8 @@ def comparison_plot(comparison: Comparison, target: Path) -> Path:
     held_out.spines["left"].set_visible(False)
     held_out.tick_params(axis="y", length=0)
     figure.suptitle(f"{comparison.task}, {comparison.env_steps} env steps per run: mean over seeds, 95 % bootstrap interval", fontsize=11)
+    # Below the axes, where it covers no curve, however many there are.
+    figure.legend(loc="outside lower center", ncols=min(methods, 5), fontsize=8, frameon=False)
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target)
     plt.close(figure)
@@ -76,7 +78,6 @@ def _draw_curves(axes: Axes, comparison: Comparison) -> None:
     axes.set_title("while training, on the training rows", fontsize=9)
     axes.set_xlabel("env steps (joint actions)")
     axes.set_ylabel("return per episode")
-    axes.legend(fontsize=8, frameon=False, loc="best")
 
 
 def _draw_held_out(axes: Axes, comparison: Comparison) -> None:
