@@ -142,7 +142,9 @@ def _evaluate_final(
     names = list(maker().possible_agents)
     final = [{"model": str(folder / "final" / name), "tuning": "full", "dtype": "float32"} for name in names]
     agents = [agent.model_copy(update=update) for agent, update in zip(trained.agents, final, strict=True)]
-    config = trained.model_copy(update={"agents": agents})
+    # Nothing is trained here: no copy of the weights for a KL term, no value heads.
+    update = {"agents": agents, "algorithm": trained.algorithm.model_copy(update={"kl_coef": 0.0})}
+    config = trained.model_copy(update={**update, "critic": trained.critic.model_copy(update={"shared_backbone": False})})
     team = build_team(config, names, {}, 0, {})
     count = episodes or config.evaluation.sampled_episodes
     chosen = config.seed if seed is None else seed

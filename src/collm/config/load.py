@@ -139,7 +139,13 @@ class _Layers:
             _check_task(made, self.name)
         if method_preset is not None:
             # `grpo` is a preset of magrpo: what runs is the algorithm.
-            made.values["method"] = method_preset.settings["method"]
+            algorithm = made.values["method"] = method_preset.settings["method"]
+            count = len(made.values.get("agents", [])) if isinstance(made.values.get("agents"), list) else 1
+            if method_preset.single_agent and count > 1:
+                raise ConfigError(
+                    f"agents: method {method_preset.name} is {algorithm} with one agent and there are {count} "
+                    f"({made.source(('agents',))}); for a team use --method {algorithm}"
+                )
         return made
 
 

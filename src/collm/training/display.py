@@ -17,8 +17,8 @@ class Display:
     """Shows nothing; the base of displays, and what tests and library use get by default."""
 
     @contextlib.contextmanager
-    def running(self, config: Config, run_dir: Path, done: int, first_return: float | None) -> Iterator[None]:
-        """Around the training loop; `done` updates were made by earlier sittings, the first with `first_return`."""
+    def running(self, config: Config, run_dir: Path, done: Mapping[str, int], first_return: float | None) -> Iterator[None]:
+        """Around the training loop; `done` counts the `update` and `env_steps` of earlier sittings, whose first had `first_return`."""
         yield
 
     def update(self, row: Mapping[str, Any]) -> None:
@@ -39,30 +39,35 @@ class ConsoleDisplay(Display):
         self._progress: Progress | None = None
         self._first_return: float | None = None
         self._seconds = 0.0
-        self._shown = 0
+        self._counted = "update"
         self._total = 0
+        self._begun_at = 0
 
     @contextlib.contextmanager
-    def running(self, config: Config, run_dir: Path, done: int, first_return: float | None) -> Iterator[None]:
+    def running(self, config: Config, run_dir: Path, done: Mapping[str, int], first_return: float | None) -> Iterator[None]:
         models = ", ".join(a.model for a in config.agents)
         self._console.print(
             f"[bold]{config.method}[/] on [bold]{config.task.name}[/], agents {models}, seed {config.seed}, in {run_dir}", soft_wrap=True
         )
-        if done:
-            self._console.print(f"resuming after update {done}")
-        self._total, self._first_return = config.training.updates, first_return
+        if done["update"]:
+            self._console.print(f"resuming after update {done['update']}")
+        self._first_return = first_return
+        # What ends the run is what is counted.
+        budget = config.training.env_steps
+        self._counted, self._total = ("update", config.training.updates) if budget is None else ("env_steps", budget)
+        self._begun_at = done[self._counted]
         if not self._console.is_terminal:
             yield
             return
         columns = (
-            TextColumn("update"),
+            TextColumn(self._counted.replace("_", " ")),
             MofNCompleteColumn(),
             BarColumn(bar_width=20),
             TextColumn("{task.description}"),
             TimeElapsedColumn(),
         )
         with Progress(*columns, console=self._console) as progress:
-            self._task = progress.add_task("evaluating the untrained team", total=self._total, completed=done)
+            self._task = progress.add_task("evaluating the untrained team", total=self._total, completed=self._begun_at)
             self._progress = progress
             try:
                 yield
@@ -73,15 +78,15 @@ class ConsoleDisplay(Display):
         if self._first_return is None:
             self._first_return = row["return_mean"]
         self._seconds += row["seconds_total"]
-        self._shown += 1
         text = (
             f"return {row['return_mean']:.2f} (at start {self._first_return:.2f})  {row['env_steps_per_second']:.1f} env steps/s  "
-            f"{row['tokens_per_second']:.0f} tokens/s  {self._left(row['update'])} left"
+            f"{row['tokens_per_second']:.0f} tokens/s  {self._left(row[self._counted])} left"
         )
         if self._progress is not None:
-            self._progress.update(self._task, completed=row["update"], description=text)
+            self._progress.update(self._task, completed=row[self._counted], description=text)
         else:
-            self._console.print(f"update {row['update']}/{self._total}  {text}", highlight=False, soft_wrap=True)
+            done = f"update {row['update']}" if self._counted == "update" else f"update {row['update']}, env steps {row['env_steps']}"
+            self._console.print(f"{done}/{self._total}  {text}", highlight=False, soft_wrap=True)
 
     def evaluation(self, row: Mapping[str, Any]) -> None:
         low, high = row["return_ci95"]
@@ -98,6 +103,6 @@ class ConsoleDisplay(Display):
         )
 
     def _left(self, done: int) -> str:
-        """Time for the remaining updates at the mean pace of this sitting; evaluations come on top."""
-        minutes, seconds = divmod(round(self._seconds / self._shown * (self._total - done)), 60)
+        """Time for the rest at the mean pace of this sitting; evaluations come on top."""
+        minutes, seconds = divmod(round(self._seconds / (done - self._begun_at) * max(0, self._total - done)), 60)
         return f"{minutes}:{seconds:02d}"

@@ -119,9 +119,10 @@ class Trainer:
         """
         config = self.config
         ended = False
+        done = {"update": self.counters.updates, "env_steps": self.counters.env_steps}
         trackers = Trackers(self.folder.path, config, self.counters.updates)
         try:
-            with self._stop.listening(), self._display.running(config, self.folder.path, self.counters.updates, self._first_return()):
+            with self._stop.listening(), self._display.running(config, self.folder.path, done, self._first_return()):
                 self._evaluate_and_save(trackers)
                 while not self._over():
                     self._one_update(trackers)
@@ -131,7 +132,7 @@ class Trainer:
         except StopRequested as stop:
             if not self._has_stepped():
                 self._save()
-            self._display.stopped(stop.signal_name, self.folder.path, self.counters.updates)
+            self._display.stopped(stop.signal_name, self.folder.path, self._saved[0] if self._saved is not None else 0)
             ended = True
             return False
         finally:
