@@ -40,8 +40,13 @@ def resolve(
     layers = _Layers.read(task, preset, config_file, overrides, {"method": method, "seed": seed})
     # The method may be named by any layer, but its preset belongs below most of them: hence twice.
     chosen = layers.draft(None).values.get("method", presets.methods()[0])
-    known = isinstance(chosen, str) and chosen in presets.methods()
-    return checked(layers.draft(presets.method_preset(chosen) if known else None))
+    names = presets.methods()
+    if isinstance(chosen, str) and chosen not in names:
+        origin = layers.draft(None).source(("method",))
+        raise ConfigError(
+            f"method: expected one of {', '.join(names)}, got {in_words(chosen)} ({origin}); nearest: {nearest(chosen, names)}"
+        )
+    return checked(layers.draft(presets.method_preset(chosen) if isinstance(chosen, str) else None))
 
 
 def resolve_task(task: str, *, config_file: Path | None = None, overrides: Sequence[str] = ()) -> AnyTask:

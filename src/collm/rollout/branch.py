@@ -95,7 +95,7 @@ def open_root(plan: EpisodePlan, env: TextEnv, policies: Mapping[str, Policy], s
         observations, _ = env.reset(seed=plan.seed % 2**31, options={"task": plan.task})
         seen, info = check_observations(observations, list(policies)), global_info(env.state())
     upcoming = look(seen, info, histories)
-    episode = Episode(plan.id, plan.task, plan.seed, settings.update, [], upcoming)
+    episode = Episode(plan.id, plan.task, plan.seed, settings.update, [], upcoming if settings.tree.is_chain else None)
     return Branch(episode, -1, 0, env, histories, upcoming, greedy=False)
 
 

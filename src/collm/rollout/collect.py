@@ -118,22 +118,32 @@ def _play(
     begun = time.perf_counter()
     following: list[Branch] = []
     for branch in live:
-        turns: dict[tuple[str, int], Turn] = {}
         joint = branch.joint_actions(list(policies), settings.tree)
-        for (picks, greedy), (env, histories) in zip(joint, fork(branch, len(joint)), strict=True):
-            played: dict[str, Turn] = {}
-            for name, policy in policies.items():
-                k = GREEDY if greedy else picks.get(name, 0)
-                if (name, k) not in turns:
-                    turns[name, k] = _turn(branch, name, policy, *answers[branch.episode.id, name, branch.node, k])
-                played[name] = turns[name, k]
-            child = step(branch, env, histories, played, picks, greedy, settings)
+        # Before any step: the first one goes on with the branch's own histories.
+        played = _turns(branch, joint, answers, policies)
+        for (picks, greedy), (env, histories), turns in zip(joint, fork(branch, len(joint)), played, strict=True):
+            child = step(branch, env, histories, turns, picks, greedy, settings)
             if child is None:
                 env.close()
             else:
                 following.append(child)
     cost.reward_seconds += time.perf_counter() - begun
     return following
+
+
+def _turns(
+    branch: Branch, joint: Sequence[tuple[dict[str, int], bool]], answers: Answers, policies: Mapping[str, Policy]
+) -> list[dict[str, Turn]]:
+    """Every agent's part of each joint action; joint actions that share a response share its record."""
+    made: dict[tuple[str, int], Turn] = {}
+    played: list[dict[str, Turn]] = []
+    for picks, greedy in joint:
+        chosen = {name: GREEDY if greedy else picks.get(name, 0) for name in policies}
+        for name, k in chosen.items():
+            if (name, k) not in made:
+                made[name, k] = _turn(branch, name, policies[name], *answers[branch.episode.id, name, branch.node, k])
+        played.append({name: made[name, k] for name, k in chosen.items()})
+    return played
 
 
 def _turn(branch: Branch, name: str, policy: Policy, request: GenerationRequest, generation: Generation) -> Turn:

@@ -65,9 +65,8 @@ def actor_critic_credits(
             target_H = estimator.targets(rewards_H, v)
             credits.targets[critic] |= {(episode.id, start + t): float(y) for t, y in enumerate(target_H)}
             credits.values[critic] |= {(episode.id, start + t): float(x) for t, x in enumerate(v.V_H)}
-    weight = {s.key: _turn_weight(algorithm, s) for s in drawn}
     for agent in agents:
-        _finish(credits, algorithm, agent, drawn, raw[agent], weight)
+        _finish(credits, algorithm, agent, drawn, raw[agent], dict.fromkeys(raw[agent], 1.0))
     for critic in values:
         v_B, y_B = (np.array([table[critic][s.key] for s in drawn]) for table in (credits.values, credits.targets))
         credits.metrics |= {
@@ -100,18 +99,22 @@ def monte_carlo_credits(method: MonteCarloMethod, algorithm: AlgorithmConfig, ag
                     key = (episode.id, actions[0])
                     if key in by_key:
                         raw[key] = float(advantage)
-                        weight[key] = nodes[node] / len(responses) * _turn_weight(algorithm, by_key[key])
+                        weight[key] = nodes[node] / len(responses)
         credits.metrics[f"group_std/{agent}"] = float(np.mean(spreads))
         _finish(credits, algorithm, agent, [s for s in drawn if s.key in raw], raw, weight)
     return credits
 
 
 def _finish(credits: Credits, algorithm: AlgorithmConfig, agent: str, drawn: Sequence[Stored], raw: Credit, weight: Credit) -> None:
-    """Normalise and clip one agent's advantages, and note what that did."""
+    """Normalise and clip one agent's advantages, note what that did, and weigh them by their turn."""
+    credits.advantages[agent], credits.weights[agent] = {}, {}
+    if not drawn:
+        # A small draw from crossed joint actions may hold none of an agent's responses.
+        return
     raw_B = np.array([raw[s.key] for s in drawn])
     normal_B, skipped = normalise(raw_B, [s.transition.turn for s in drawn], algorithm.advantage_normalization)
     clipped_B = clip(normal_B, algorithm.advantage_clip)
-    credits.advantages[agent] = {s.key: float(a) for s, a in zip(drawn, clipped_B, strict=True)}
+    credits.advantages[agent] = {s.key: float(a) * _turn_weight(algorithm, s) for s, a in zip(drawn, clipped_B, strict=True)}
     credits.weights[agent] = {s.key: weight[s.key] for s in drawn}
     credits.metrics |= {
         f"advantage_abs/{agent}": float(np.abs(raw_B).mean()),

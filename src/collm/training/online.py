@@ -18,6 +18,8 @@ class OnlineLearning:
         self._every = every
         self.waiting = 0
         """Joint transitions stored since the last update (`every` n only)."""
+        self.waiting_before = 0
+        """The same when the present rollout began: what a checkpoint between rollouts holds."""
         self._taken: dict[int, int] = {}
         self.score_seconds = 0.0
         self.learned: list[dict[str, float]] = []
@@ -25,6 +27,15 @@ class OnlineLearning:
     def begin(self) -> None:
         """A new rollout."""
         self._taken, self.score_seconds, self.learned = {}, 0.0, []
+        self.waiting_before = self.waiting
+
+    def end(self) -> None:
+        """The rollout is over."""
+        self.waiting_before = self.waiting
+
+    def resume(self, waiting: int) -> None:
+        """Go on from a checkpoint."""
+        self.waiting = self.waiting_before = waiting
 
     def after_turn(self, episodes: Sequence[Episode], at: Progress, check: Callable[[], None]) -> None:
         """Store what these episodes gained this turn and update if it is time; `check` may raise to stop before an update."""
@@ -35,5 +46,6 @@ class OnlineLearning:
         if self._every is None or self.waiting >= self._every:
             check()
             # After each turn the means are over all episodes of the batch, those that have ended included.
-            self.learned.append(self._learner.update(at, len(episodes) if self._every is None else None))
+            known = {id(e) for e in self._learner.buffer.episodes()} | ({id(e) for e in episodes} if self._every is None else set())
+            self.learned.append(self._learner.update(at, len(known)))
             self.waiting = 0

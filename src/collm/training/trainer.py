@@ -200,6 +200,7 @@ class Trainer:
             online.begin()
             begun = time.perf_counter()
             episodes, cost = play(lambda batch: online.after_turn(batch, at, self._stop.check))
+            online.end()
             update_seconds = time.perf_counter() - begun - cost.generate_seconds - cost.reward_seconds - online.score_seconds
             return episodes, cost, _mean_metrics(online.learned), {"score": online.score_seconds, "update": update_seconds}
         episodes, cost = play()
@@ -261,7 +262,7 @@ class Trainer:
             "counters": self.counters.state(),
             "evaluated": self._evaluated,
             "learner": self.learner.state(self.counters.updates),
-            "waiting": self._online.waiting if self._online is not None else 0,
+            "waiting": self._online.waiting_before if self._online is not None else 0,
             "hosts": {name: host.state() for name, host in self.team.hosts.items()},
         }
         self.folder.save_checkpoint(self.counters.updates, state, self.config.training.keep_checkpoints)
@@ -279,7 +280,7 @@ class Trainer:
             self.folder.cut_logs(state["log_sizes"])
         self.learner.load_state(state["learner"])
         if self._online is not None:
-            self._online.waiting = state["waiting"]
+            self._online.resume(state["waiting"])
         for name, host in self.team.hosts.items():
             host.load_state(state["hosts"][name])
         self._evaluated = state["evaluated"]
