@@ -104,7 +104,7 @@ def _draw_held_out(axes: Axes, comparison: Comparison) -> None:
             )
     axes.set_xticks(range(len(comparison.runs)), list(comparison.runs), rotation=30, ha="right", fontsize=8)
     axes.set_xlim(-0.6, len(comparison.runs) - 0.4)
-    axes.set_title("held out: before (open), after (filled)", fontsize=9)
+    axes.set_title("held out: before, after", fontsize=9)
 
 
 def _look(method: str) -> _Look:
