@@ -114,7 +114,8 @@ def test_a_file_that_cannot_be_read(tmp_path):
 def test_unknown_names_give_the_nearest():
     assert message("strbild").startswith("task 'strbild' is unknown (argument TASK); nearest: strbuild;")
     assert message(method="collm-c") == (
-        "method: expected one of collm-cc, collm-dc, ma-reinforce, magrpo, marloo, maremax, ac, grpo, remax, rloo, got text 'collm-c' (option --method); nearest: collm-cc"
+        "method: expected one of collm-cc, collm-dc, ma-reinforce, magrpo, marloo, maremax, ac, grpo, remax, rloo, "
+        "got text 'collm-c' (option --method); nearest: collm-cc"
     )
     assert message(preset="papr") == ("preset: task strbuild has no preset 'papr' (option --preset); it has paper, tiny; nearest: paper")
     assert message("custom", preset="paper").startswith("preset: task custom has no preset 'paper'")

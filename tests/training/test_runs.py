@@ -30,7 +30,8 @@ PER_RUN = """update env_steps episodes inference_calls generated_tokens policy_s
 reward_mean reward_min reward_max reward_turn_0 reward_turn_1 env/share response_tokens_mean response_tokens_max cut_share terminated_share
 kept_mass_mean dropped_turns seconds_generate seconds_reward seconds_score seconds_update seconds_total tokens_per_second
 env_steps_per_second peak_memory_mb""".split()
-PER_AGENT = "advantage_abs policy_loss loss ratio max_ratio approx_kl clip_fraction entropy kept_mass logprob gradient_norm advantage_std".split()
+PER_AGENT = "advantage_abs advantage_std policy_loss loss ratio max_ratio approx_kl".split()
+PER_AGENT += "clip_fraction entropy kept_mass logprob gradient_norm".split()
 PER_AGENT.append("normalisation_skipped")
 PER_CRITIC = "loss value_mean explained_variance gradient_norm clip_fraction".split()
 
