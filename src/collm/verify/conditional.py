@@ -16,8 +16,8 @@ from collm.errors import CollmError
 from collm.models.host import Host
 from collm.models.loading import LoadedModel
 from collm.models.member import Metrics, ValueLoss
-from collm.models.sequences import ValueInput
 from collm.models.seeds import derive_seed
+from collm.models.sequences import ValueInput
 from collm.models.text import ids_text
 from collm.verify.exact import Exact, Trajectory
 
@@ -31,12 +31,15 @@ class UnknownInputError(CollmError):
     """A critic was shown a text that is no history of the problem."""
 
 
-def critic_text(names: Sequence[str], reads: Sequence[int], trajectory: Trajectory, turn: int, history: History, kind: Kind) -> str:
-    """What a critic of agents `reads` has before it at `turn`."""
+def critic_text(
+    names: Sequence[str], reads: Sequence[int], trajectory: Trajectory, turn: int, history: History, kind: Kind, info: bool
+) -> str:
+    """What a critic of agents `reads` has before it at `turn`; with `info` m_t as text."""
     text = ""
     for t in range(turn + 1) if history == "full" else (turn,):
         step = trajectory.steps[t]
-        text += "".join(f"[{names[i]} sees]\n{step.observations[i]}\n" for i in reads) + f"[info] {step.info}\n"
+        text += "".join(f"[{names[i]} sees]\n{step.observations[i]}\n" for i in reads)
+        text += f"[info] {step.info}\n" if info else ""
         if t < turn or kind == "q":
             text += "".join(f"[{names[i]} says]\n{step.texts[i]}\n" for i in reads)
     return text
@@ -45,11 +48,11 @@ def critic_text(names: Sequence[str], reads: Sequence[int], trajectory: Trajecto
 class CriticTexts:
     """What one critic reads at every turn of every trajectory; None after the end."""
 
-    def __init__(self, exact: Exact, reads: Sequence[int], history: History, kind: Kind) -> None:
+    def __init__(self, exact: Exact, reads: Sequence[int], history: History, kind: Kind, info: bool = True) -> None:
         self._exact = exact
         names = exact.problem.names
         self.text_RH = [
-            [critic_text(names, reads, trajectory, t, history, kind) for t in range(len(trajectory.steps))]
+            [critic_text(names, reads, trajectory, t, history, kind, info) for t in range(len(trajectory.steps))]
             for trajectory in exact.trajectories
         ]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -71,6 +71,8 @@ class DecPomdp:
     discount: float
     initial: tuple[Outcome, ...]
     steps: Mapping[tuple[int, JointText], tuple[Outcome, ...]]
+    pays_last_turn_only: bool = False
+    """Before the last turn a joint action leads to its first outcome, without a reward."""
 
     @property
     def names(self) -> list[str]:
@@ -80,7 +82,8 @@ class DecPomdp:
         """What can follow; on the last turn outcomes that differ only in what nobody sees any more are one."""
         found = self.steps[state, texts]
         if turn < self.horizon - 1:
-            return found
+            first = Outcome(1.0, 0.0, False, found[0].state, found[0].observations)
+            return (first,) if self.pays_last_turn_only else found
         merged: dict[tuple[float, bool], float] = {}
         for o in found:
             merged[o.reward, o.terminated] = merged.get((o.reward, o.terminated), 0.0) + o.probability
@@ -100,15 +103,15 @@ def draw_tables(
     states: int = 2,
     initial: int = 1,
     chance_every: int = 2,
-    ends_every: int = 0,
+    ends: Collection[int] = (),
     coin: float = 0.0,
     discount: float = 0.8,
 ) -> DecPomdp:
     """Random tables: rewards in [-1, 1], next states and observations drawn per outcome, so that observations are noisy and partial.
 
-    `initial`: how many first states are possible. Every `chance_every`-th joint action (0 = none) has two outcomes;
-    every `ends_every`-th (0 = none) ends the task. `coin` c replaces rewards: 0 before the last turn, then +-c(s, a) by an
-    even coin that no action moves, which is what Prop. 4.2's assumptions ask for.
+    `initial`: how many first states are possible. Of the joint actions, numbered, those in `ends` end the task, and of the others
+    every `chance_every`-th (0 = none) has two outcomes. `coin` c replaces rewards: 0 before the last turn, then +-c(s, a) by an
+    even coin that no action moves: what Prop. 4.2 assumes.
     """
     rng = np.random.default_rng(derive_seed("verify", name, seed))
 
@@ -128,14 +131,14 @@ def draw_tables(
             if coin:
                 size = round(coin * float(rng.uniform(0.5, 1.5)), 3)
                 steps[state, texts] = (outcome(0.5, size), outcome(0.5, -size))
-            elif ends_every and j % ends_every == ends_every - 1:
+            elif j in ends:
                 steps[state, texts] = (outcome(1.0, reward, ends=True),)
-            elif chance_every and j % chance_every == 0:
+            elif chance_every and (j + 1) % chance_every == 0:
                 p = round(float(rng.uniform(0.3, 0.7)), 3)
                 steps[state, texts] = (outcome(p, reward), outcome(1 - p, reward))
             else:
                 steps[state, texts] = (outcome(1.0, reward),)
-    return DecPomdp(name, tuple(agents), horizon, discount, starts, steps)
+    return DecPomdp(name, tuple(agents), horizon, discount, starts, steps, pays_last_turn_only=coin > 0)
 
 
 class Chance(Protocol):
@@ -181,13 +184,19 @@ class LabEnv:
 
     def step(self, actions: dict[str, str]) -> tuple[dict[str, str], dict[str, float], dict[str, bool], dict[str, bool], dict[str, Any]]:
         texts = tuple(actions[a] for a in self.possible_agents)
-        outcome = self._choose(self.problem.outcomes(self._state, texts, self._turn))
+        outcomes = self.problem.outcomes(self._state, texts, self._turn)
+        outcome = self._choose(outcomes)
         self._turn, self._state, self._last_reward = self._turn + 1, outcome.state, outcome.reward
         agents = self.possible_agents
         truncated = not outcome.terminated and self._turn >= self.problem.horizon
         observations = dict(zip(agents, outcome.observations, strict=True))
         flags = dict.fromkeys(agents, outcome.terminated), dict.fromkeys(agents, truncated)
-        return observations, dict.fromkeys(agents, outcome.reward), *flags, {a: {} for a in agents}
+        return (
+            observations,
+            dict.fromkeys(agents, outcome.reward),
+            *flags,
+            {a: {"metrics": {"outcome": outcomes.index(outcome)}} for a in agents},
+        )
 
     def state(self) -> dict[str, Any]:
         features = np.array([self._turn / self.problem.horizon, self._last_reward], dtype=np.float32)

@@ -6,9 +6,10 @@ one oracle; all else (histories, branching, pairing, records) is production code
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -31,11 +32,9 @@ class Inline(Executor):
     """Runs what is submitted at once, in order."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        # An error leaves from here, where it happened, rather than from the future.
         future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
+        future.set_result(fn(*args, **kwargs))
         return future
 
 
@@ -45,6 +44,25 @@ class Weighted:
 
     probability: float
     episode: Episode
+
+
+class CachedChat(ChatFormat):
+    """The production format, asked once per message: an enumeration sees the same few messages thousands of times."""
+
+    def __init__(self, cast: Cast, agent: int) -> None:
+        super().__init__(cast.live[cast.problem.names[agent]].tokenizer, {})
+        self._first = functools.cache(super().first)
+        self._following = functools.cache(super().following)
+        self._text = functools.cache(super().text)
+
+    def first(self, message: str) -> Ids:
+        return self._first(message)
+
+    def following(self, message: str, last_id: int) -> Ids:
+        return self._following(message, last_id)
+
+    def text(self, response_ids: Ids) -> str:
+        return self._text(response_ids)
 
 
 class Responses:
@@ -142,15 +160,10 @@ def enumerate_episodes(
         if not oracle_policies:
             for i, config in enumerate(agent_configs(cast)):
                 host = OracleHost(cast, i, oracle, couple, free)
-                oracle_policies[host.name] = Policy(host.name, host, ChatFormat(host.loaded.tokenizer, {}), config)
+                oracle_policies[host.name] = Policy(host.name, host, CachedChat(cast, i), config)
         count += 1
         plan = EpisodePlan(f"{count:06d}", None, 0)
         episodes, cost = collect([plan], lambda: LabEnv(cast.problem, oracle), oracle_policies, settings, Inline(), lambda: None)
         return episodes[0], cost
 
     return [Weighted(probability, episode) for probability, (episode, _) in executions(play)]
-
-
-def renamed(weighted: Sequence[Weighted], prefix: str) -> list[Weighted]:
-    """The same episodes under other ids, with records of their own."""
-    return [replace(w, episode=replace(w.episode, id=prefix + w.episode.id)) for w in weighted]

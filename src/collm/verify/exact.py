@@ -32,15 +32,20 @@ class Step:
     contexts: tuple[Ids, ...]
     responses: tuple[Ids, ...]
     texts: tuple[str, ...]
+    outcome: int
+    """Which of the joint action's outcomes chance picked."""
     reward: float
 
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """`chance`: the probability of the environment's part."""
+    """`chance`: the probability of the environment's part. `terminated`: the task ended, rather than its turns."""
 
+    start: int
+    """Which of the initial outcomes it began with."""
     chance: float
     steps: tuple[Step, ...]
+    terminated: bool
 
 
 def response_ids(spec: AgentSpec, text: str) -> Ids:
@@ -53,7 +58,9 @@ def trajectories(problem: DecPomdp, history: Literal["full", "last"]) -> list[Tr
     """Every trajectory of the Dec-POMDP, straight from its tables."""
     found: list[Trajectory] = []
 
-    def play(chance: float, steps: tuple[Step, ...], state: int, pasts: tuple[Ids, ...], seen: tuple[str, ...], last: float) -> None:
+    def play(
+        start: int, chance: float, steps: tuple[Step, ...], state: int, pasts: tuple[Ids, ...], seen: tuple[str, ...], last: float
+    ) -> None:
         turn = len(steps)
         contexts = tuple(
             (past if history == "full" else ()) + tuple(a.tokens.index(c) for c in o)
@@ -61,17 +68,17 @@ def trajectories(problem: DecPomdp, history: Literal["full", "last"]) -> list[Tr
         )
         for texts in (key[1] for key in problem.steps if key[0] == state):
             responses = tuple(response_ids(a, x) for a, x in zip(problem.agents, texts, strict=True))
-            for o in problem.outcomes(state, texts, turn):
-                step = Step(problem.info(turn, last), seen, contexts, responses, texts, o.reward)
-                so_far = (chance * o.probability, (*steps, step))
+            for k, o in enumerate(problem.outcomes(state, texts, turn)):
+                step = Step(problem.info(turn, last), seen, contexts, responses, texts, k, o.reward)
+                so_far = (start, chance * o.probability, (*steps, step))
                 if o.terminated or turn + 1 == problem.horizon:
-                    found.append(Trajectory(*so_far))
+                    found.append(Trajectory(*so_far, o.terminated))
                 else:
                     after = tuple(c + r for c, r in zip(contexts, responses, strict=True))
                     play(*so_far, o.state, after, o.observations, o.reward)
 
-    for start in problem.initial:
-        play(start.probability, (), start.state, ((),) * len(problem.agents), start.observations, 0.0)
+    for start, first in enumerate(problem.initial):
+        play(start, first.probability, (), first.state, ((),) * len(problem.agents), first.observations, 0.0)
     return found
 
 
@@ -100,7 +107,10 @@ class Exact:
 
     def _logprob(self, agent: int, context: Ids, response: Ids) -> Tensor:
         """log pi_i(a|h), with its graph: the sum over all tokens of the response, EOS included."""
-        return torch.stack([self._token(agent, context + response[:m])[token] for m, token in enumerate(response)]).sum()
+        return self._tokens(agent, context, response).sum()
+
+    def _tokens(self, agent: int, context: Ids, response: Ids) -> Tensor:
+        return torch.stack([self._token(agent, context + response[:m])[token] for m, token in enumerate(response)])
 
     def _token(self, agent: int, ids: Ids) -> Tensor:
         """log pi(. | ids) over the next token, (V,)."""
@@ -124,6 +134,10 @@ class Exact:
         for t in range(self.horizon - 2, -1, -1):
             G_RH[:, t] += self.problem.discount * G_RH[:, t + 1]
         return G_RH
+
+    def token_logprobs(self) -> list[Tensor]:
+        """Of every triple the log-probability of each token of its response, (T,), with their graph."""
+        return [self._tokens(*triple) for triple in self.index]
 
     # -- gradients -------------------------------------------------------------------------------------------------
 
@@ -161,6 +175,14 @@ class Exact:
     def gradient(self, coefficient_Y: np.ndarray) -> list[np.ndarray]:
         """sum_y c_y grad log pi_y, per agent (D,)."""
         return [self._backward(i, torch.from_numpy(np.where(self.agent_Y == i, coefficient_Y, 0.0))) for i in range(self.n_agents)]
+
+    def autograd(self, objective: Tensor) -> list[np.ndarray]:
+        """The gradient of any scalar made from these log-probabilities, per agent (D,)."""
+        found: list[np.ndarray] = []
+        for i in range(self.n_agents):
+            parameters = self.cast.parameters(i)
+            found.append(flat(torch.autograd.grad(objective, parameters, retain_graph=True, allow_unused=True), parameters))
+        return found
 
     def scores(self) -> np.ndarray:
         """grad log pi of every triple, over all agents' weights side by side, (Y, D_1 + ... + D_N)."""

@@ -62,7 +62,10 @@ class LabLearner(Learner):
         for s in minibatch:
             by_episode.setdefault(s.episode.id, []).append(s)
         metrics: Metrics = {}
+        steps = self.policy_steps
         for key, stored in by_episode.items():
+            # The taps only add up, so that all episodes are met by one policy.
+            self.policy_steps = steps
             metrics = super()._minibatch(stored, credits, scale * len(self._probability) * self._probability[key], at)
         return metrics
 
