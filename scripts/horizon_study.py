@@ -3,7 +3,7 @@
 Trains MAGRPO, CoLLM-DC and CoLLM-CC at equal env steps on `examples/relay.py` with random small models made on the spot, and
 writes docs/results/horizon.{json,md,png}.
 
-.venv/bin/python scripts/horizon_study.py               # about 20 minutes on 2 cores; finished runs are kept in runs/horizon
+.venv/bin/python scripts/horizon_study.py               # about a quarter of an hour on one core; finished runs are kept in runs/horizon
 """
 
 from __future__ import annotations
