@@ -125,7 +125,7 @@ def test_a_method_may_have_settings_of_its_own(tmp_path):
         (["strbuild", "-n", "9", "magpro:task.turns=3"], "method 'magpro' is unknown; nearest: magrpo"),
         (["strbuild", "-n", "9", "-m", "ac", "magrpo:task.turns=3"], "magrpo is not compared here"),
         (["strbuild", "-n", "9", "-m", "magrpo", "task.turn=3"], "method magrpo: "),
-        (["strbuild", "-n", "9", "-m", "magrpo,grpo", "agents.1.top_k=3"], "method grpo is for a team of one, but the settings give it 2"),
+        (["strbuild", "-n", "9", "-m", "magrpo,grpo", "agents.1.top_k=3"], "method grpo is magrpo with one agent and there are 2"),
         (["strbuild", "--report", "x"], "option --report only draws a comparison again"),
         (["--report", "no/such"], "no/such: nothing to compare, it holds no run folder"),
     ],
@@ -276,7 +276,7 @@ def test_a_failed_run_takes_no_other_down_and_the_same_command_continues(tmp_pat
     assert list(written["methods"]) == ["collm-dc"]
     assert written["unfinished"] == ["magrpo-seed0"]
     assert written["machine"]["cores_of_a_run"] >= 1
-    assert "update 1/" in (folder / "logs" / "collm-dc-seed0.log").read_text(encoding="utf-8")
+    assert "update 1, env steps " in (folder / "logs" / "collm-dc-seed0.log").read_text(encoding="utf-8")
 
     (folder / "magrpo-seed0" / "final").unlink()
     second = subprocess.run(args, env=cli_environment(), capture_output=True, text=True, timeout=300)

@@ -98,3 +98,13 @@ def test_a_template_with_a_thinking_block_in_the_generation_prompt():
     history.observe("one")
     history.respond((*TOKENIZER("A")["input_ids"], EOS))
     assert decoded(history.observe("two")) == "[user]one\n[assistant]<think></think>A<|end|>\n[user]two\n[assistant]<think></think>"
+
+
+def test_a_message_that_begins_like_the_closer_keeps_all_its_tokens():
+    """A template without closers: what looks like one after an answer is the next message's own."""
+    tokenizer = byte_tokenizer(chat_template="{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    chat = ChatFormat(tokenizer, {})
+    eos = tokenizer.eos_token_id
+    assert chat.following("<|end|>x", eos) == chat.following("<|end|>x", 70) == (eos, *chat.first("x"))
+    closing = ChatFormat(byte_tokenizer(), {})
+    assert closing.following("x", eos) == closing.following("x", 70)[1:]

@@ -62,11 +62,6 @@ class Settings:
         except ConfigError as error:
             error.add_place(f"method {method}")
             raise
-        if presets.method_preset(method).single_agent and len(config.agents) > 1:
-            raise ConfigError(
-                f"method {method} is for a team of one, but the settings give it {len(config.agents)} agents; "
-                "give agents.1 and further to the other methods alone, as METHOD:agents.1.key=value"
-            )
         # An episode has at least one joint action, so the budget ends every run before this many updates do.
         updates = math.ceil(self.env_steps / config.training.episodes_per_update)
         return config.model_copy(update={"training": config.training.model_copy(update={"updates": updates})})

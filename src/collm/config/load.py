@@ -149,7 +149,8 @@ class _Layers:
             if method_preset.single_agent and count > 1:
                 raise ConfigError(
                     f"agents: method {method_preset.name} is {algorithm} with one agent and there are {count} "
-                    f"({made.source(('agents',))}); for a team use --method {algorithm}"
+                    f"({made.source(('agents',))}); for a team use --method {algorithm} "
+                    "(in a comparison give agents.1 to the other methods alone, as METHOD:agents.1.key=value)"
                 )
         return made
 

@@ -19,6 +19,7 @@ PLAIN_TEMPLATE = (
 """For models without a chat template."""
 
 _ANSWER = "collm-answer-mark"
+_OTHER = "another message"
 
 
 class ChatFormat:
@@ -47,21 +48,25 @@ class ChatFormat:
         A response cut by the token limit is closed as the template would close it; one that ended with the template's
         own closing token is not closed twice.
         """
-        text = self._render([("user", "a"), ("assistant", _ANSWER), ("user", message)])
-        between = text[text.index(_ANSWER) + len(_ANSWER) :]
+        between = self._after_answer(message)
         closer = ids_text(self.tokenizer, [last_id], special=True)
-        ends_itself = self._is_special(last_id)
-        return text_ids(self.tokenizer, between.removeprefix(closer) if ends_itself else between)
+        # What every message has in front is the template's own: a message that begins like the closer keeps all of itself.
+        closes = between.startswith(closer) and self._after_answer(_OTHER + message).startswith(closer)
+        return text_ids(self.tokenizer, between.removeprefix(closer) if self._is_special(last_id) and closes else between)
 
     def closer_id(self) -> int | None:
         """The special token with which the template closes an answer, if it does: it ends a response as EOS does."""
-        text = self._render([("user", "a"), ("assistant", _ANSWER), ("user", "b")])
-        first = text_ids(self.tokenizer, text[text.index(_ANSWER) + len(_ANSWER) :])[0]
-        return first if self._is_special(first) else None
+        ids = text_ids(self.tokenizer, self._after_answer("b"))
+        return ids[0] if ids and self._is_special(ids[0]) else None
 
     def text(self, response_ids: tuple[int, ...]) -> str:
         """A response as text, special tokens left out."""
         return ids_text(self.tokenizer, response_ids, special=False)
+
+    def _after_answer(self, message: str) -> str:
+        """What the template puts after an answer that is followed by `message`, up to where the agent answers again."""
+        text = self._render([("user", "a"), ("assistant", _ANSWER), ("user", message)])
+        return text[text.index(_ANSWER) + len(_ANSWER) :]
 
     def _is_special(self, token: int) -> bool:
         return token in self.tokenizer.all_special_ids or token in self.tokenizer.added_tokens_decoder
