@@ -23,7 +23,7 @@ from tiny_models.tokenizer import train_tokenizer
 from tiny_models.train import Schedule, train
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase, Qwen3ForCausalLM
 
-from collm.config.schema import StrBuildTask
+from collm.config.tasks import StrBuildTask
 
 SHORT_SHARE = 0.4
 CAREFUL_SHARE = 0.45

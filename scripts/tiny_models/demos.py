@@ -11,7 +11,7 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from collm.config.schema import StrBuildTask
+from collm.config.tasks import StrBuildTask
 from collm.envs.strbuild.env import StrBuildEnv
 from collm.envs.strbuild.glyphs import lay_out
 from collm.envs.strbuild.rules import DEFAULT_PALETTES

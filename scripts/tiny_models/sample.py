@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
 
-from collm.config.schema import StrBuildTask
+from collm.config.tasks import StrBuildTask
 from collm.envs.strbuild.env import StrBuildEnv
 
 

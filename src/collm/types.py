@@ -65,6 +65,8 @@ class JointTransition:
     terminated: bool
     truncated: bool
     metrics: dict[str, float]
+    details: dict[str, Any] = field(default_factory=dict)
+    """What the environment tells people of it (what was built, which tests failed), JSON-ready."""
     parent: int | None = None
     """Index in `Episode.transitions` of the joint action that led to this one's node; None at the first turn."""
     picks: dict[str, int] = field(default_factory=dict)

@@ -46,7 +46,7 @@ def file_message(folder: Path, text: str) -> str:
             "logging.tensorboard=yes",
             "logging.tensorboard: expected true or false, got text 'yes' (argument logging.tensorboard=yes)",
         ),
-        ("task.train_rows=8", "task.train_rows: expected text such as 0:8, got number 8 (argument task.train_rows=8)"),
+        ("task.train_rows=8", "task.train_rows: expected text such as 0:8, or null, got number 8 (argument task.train_rows=8)"),
         ("seed=null", "seed: expected a whole number >= 0, got null (argument seed=null)"),
         ("agents=[]", "agents: expected a list with 1 or more entries, got an empty list (argument agents=[])"),
         (
@@ -152,7 +152,10 @@ def test_origins_follow_a_copied_and_a_removed_agent():
 def test_a_complete_file(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("task:\n  turns: 3\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"task.name: expected one of strbuild, custom, got a section without it \(file .*, line 1\)"):
+    with pytest.raises(
+        ConfigError,
+        match=r"task.name: expected one of strbuild, housebuild, tldr, arxiv, coophe, humaneval, mbpp, custom, got a section without it \(file .*, line 1\)",
+    ):
         load_config_file(file)
     file.write_text("task:\n  name: strbild\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"'strbild' is unknown \(file .*, line 2\); nearest: strbuild"):

@@ -9,7 +9,8 @@ import pytest
 from collm.config.catalog import methods, task_presets
 from collm.config.load import config_from, load_config_file, resolve, resolve_task
 from collm.config.presets import task_presets as read_task_presets
-from collm.config.schema import Config, CustomTask, StrBuildTask
+from collm.config.schema import Config
+from collm.config.tasks import CustomTask, StrBuildTask
 
 
 def write(folder: Path, text: str) -> Path:

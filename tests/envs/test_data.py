@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from collm.config.schema import CustomTask, StrBuildTask
+from collm.config.tasks import CustomTask, StrBuildTask
 from collm.envs.data import load_rows
 from collm.errors import DataError
 

@@ -5,9 +5,10 @@ import sys
 import numpy as np
 import pytest
 
-from collm.config.schema import CustomTask, StrBuildTask
+from collm.config.tasks import CustomTask, StrBuildTask
 from collm.envs import check
-from collm.envs.registry import make_env, score_row
+from collm.envs.registry import make_env
+from collm.envs.score import Scorer
 from collm.envs.strbuild.env import StrBuildEnv
 from collm.errors import ConfigError, DataError, EnvContractError
 
@@ -66,7 +67,7 @@ def test_own_class_from_a_file_in_the_working_directory(own):
     env = make_env(task, 3, "full")
     assert sys.path == before
     assert env.reset()[0] == {"p0": "Say b", "p1": "Say b", "p2": "Say b"}
-    result = score_row(task, {"task": {}, "responses": ["b", "b", "b"]})
+    result = Scorer(task).score({"task": {}, "responses": ["b", "b", "b"]})
     assert result == {"reward": 1.0, "metrics": {"hit": 1.0}, "terminated": True}
 
 
@@ -91,13 +92,13 @@ def test_what_is_wrong_with_an_own_class_is_named(own, path, settings, error, me
 
 
 def test_score_row():
-    result = score_row(StrBuildTask(), {"task": {"string": "L"}, "responses": ["/setblock 0 4 0 stone", "/setblock 0 3 0 obsidian"]})
+    result = Scorer(StrBuildTask()).score({"task": {"string": "L"}, "responses": ["/setblock 0 4 0 stone", "/setblock 0 3 0 obsidian"]})
     assert result["reward"] == pytest.approx(4 / 9)
     assert result["metrics"]["coverage"] == pytest.approx(2 / 9)
     assert result["terminated"] is False
     cells = [(0, y) for y in range(1, 5)] + [(x, 0) for x in range(5)]
     whole = "\n".join(f"/setblock {x} {y} 0 {('stone', 'oak_planks')[(x + y) % 2]}" for x, y in cells)
-    assert score_row(StrBuildTask(), {"task": {"string": "L"}, "responses": [whole]})["terminated"] is True
+    assert Scorer(StrBuildTask()).score({"task": {"string": "L"}, "responses": [whole]})["terminated"] is True
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_score_row():
 )
 def test_a_malformed_row_names_the_field(row, message):
     with pytest.raises(DataError, match=message):
-        score_row(StrBuildTask(), row)
+        Scorer(StrBuildTask()).score(row)
 
 
 def test_checks_pass_what_keeps_the_contract():

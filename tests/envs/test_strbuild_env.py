@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pettingzoo.test import parallel_api_test
 
-from collm.config.schema import StrBuildTask
+from collm.config.tasks import StrBuildTask
 from collm.envs.check import check_observations, global_info, joint_flag, shared_reward, step_metrics
 from collm.envs.strbuild.env import StrBuildEnv
 from collm.envs.strbuild.feedback import owner, perfect_plan, render_rows

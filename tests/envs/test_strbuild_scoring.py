@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collm.config.schema import StrBuildTask
-from collm.envs.registry import score_row
+from collm.config.tasks import StrBuildTask
+from collm.envs.score import Scorer
 from collm.envs.strbuild.glyphs import GLYPHS, lay_out
 from collm.envs.strbuild.rules import resolve_rules
 from collm.envs.strbuild.scoring import score_build, texture
@@ -116,11 +116,11 @@ def test_score_never_exceeds_its_maximum_and_a_checkerboard_reaches_it(text, pro
 @pytest.mark.skipif(not ORACLE.exists(), reason=f"needs the recorded rewards {ORACLE}")
 def test_comlrl_reproduces_every_recorded_row():
     rows = [json.loads(line) for line in ORACLE.read_text(encoding="utf-8").splitlines()]
-    task = StrBuildTask(profile="comlrl")
+    scorer = Scorer(StrBuildTask(profile="comlrl"))
     same = ("coverage", "extra_ratio", "missing_palettes", "iou")
     names = {**{name: name for name in same}, "adjacency": "adjacent_same_ratio"}
     for row in rows:
-        result = score_row(task, {"task": {"string": row["string"]}, "responses": [row["completion1"], row["completion2"]]})
+        result = scorer.score({"task": {"string": row["string"]}, "responses": [row["completion1"], row["completion2"]]})
         assert result["reward"] == pytest.approx(row["reward"], abs=1e-9), row
         for ours, theirs in names.items():
             assert result["metrics"][ours] == pytest.approx(row[theirs], abs=1e-9), (ours, row)

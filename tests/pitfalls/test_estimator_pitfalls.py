@@ -34,7 +34,8 @@ from transformers import PreTrainedTokenizerFast
 
 from collm.algorithms.ma_reinforce import MAReinforce
 from collm.algorithms.magrpo import MAGRPO
-from collm.config.schema import AlgorithmConfig, OptimizerConfig, StrBuildTask
+from collm.config.schema import AlgorithmConfig, OptimizerConfig
+from collm.config.tasks import StrBuildTask
 from collm.envs.registry import make_env
 from collm.envs.strbuild.rows import row_layout
 from collm.errors import ContextOverflowError, EnvContractError, ModelError, NonFiniteLossError

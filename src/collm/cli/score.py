@@ -29,12 +29,13 @@ def score(
     Each has reward and metrics; they come in the order of the rows.
     """
     section = resolve_task(task, config_file=config, overrides=overrides or [])
-    from collm.envs.registry import score_row
+    from collm.envs.score import Scorer
 
+    scorer = Scorer(section)
     with _output(out) as stream:
         for where, row in _rows(file):
             try:
-                result = score_row(section, row)
+                result = scorer.score(row)
             except CollmError as error:
                 error.add_place(where)
                 raise

@@ -16,7 +16,8 @@ from collm.config.combinations import ACTOR_CRITIC
 from collm.config.draft import Draft
 from collm.config.nearest import nearest
 from collm.config.problems import checked, checked_task
-from collm.config.schema import AnyTask, Config
+from collm.config.schema import Config
+from collm.config.tasks import AnyTask
 from collm.config.tree import TASKS, in_words, schema_tree
 from collm.config.yamlio import Document, parse_value, read_document, to_yaml
 from collm.errors import ConfigError

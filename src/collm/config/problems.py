@@ -10,7 +10,9 @@ from pydantic_core import ErrorDetails
 from collm.config.contradiction import Contradiction
 from collm.config.draft import Draft
 from collm.config.nearest import nearest
-from collm.config.schema import AnyTask, Config, Section
+from collm.config.schema import Config
+from collm.config.section import Section
+from collm.config.tasks import AnyTask
 from collm.config.tree import TASKS, Node, Path, find, in_words, key_name
 from collm.errors import ConfigError
 

@@ -2,85 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from collm.config.combinations import check_combinations
 from collm.config.contradiction import Contradiction
-
-
-class Section(BaseModel):
-    """A frozen part of the configuration that refuses keys it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
-
-
-RowSlice = Annotated[str, Field(pattern=r"^\d*:\d*$", examples=["0:8"])]
-
-
-class TaskSection(Section):
-    """What every task has, built-in or your own."""
-
-    env: str | None = Field(
-        default=None,
-        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
-        examples=["my_pkg.my_mod:MyEnv"],
-        description="import path pkg.module:Class of an environment used in place of the built-in one",
-    )
-    env_args: dict[str, Any] = Field(default_factory=dict, description="keyword arguments for the class named by env")
-    data: str | None = Field(default=None, description="task rows: a .jsonl, .json or .csv path, or a Hub data set id; null = built in")
-    train_rows: RowSlice = Field(default="0:", description="slice start:stop of the rows to train on")
-    test_rows: RowSlice = Field(default="0:", description="slice start:stop of the rows to evaluate on")
-
-
-class StrBuildTask(TaskSection):
-    """StrBuild: agents place blocks that spell a string (H = 4)."""
-
-    name: Literal["strbuild"] = Field(default="strbuild", description="the task")
-    profile: Literal["paper", "comlrl"] = Field(
-        default="paper", description="reward numbers: the paper's, or the released code's to the last digit"
-    )
-    train_rows: RowSlice = Field(default="0:8", description="slice start:stop of the rows to train on")
-    test_rows: RowSlice = Field(default="8:10", description="slice start:stop of the rows to evaluate on")
-    turns: int = Field(default=4, ge=1, description="H, the turn limit")
-    feedback: Literal["position", "perfect", "score"] = Field(default="position", description="what the agents are told after a turn")
-    world: Literal["reset", "persistent"] = Field(default="reset", description="each turn starts from an empty world, or from the last one")
-    palettes: list[list[str]] | None = Field(
-        default=None, description="block ids per agent; null = the task's own palettes (up to 5 agents)"
-    )
-    max_commands: int = Field(default=300, ge=1, description="accepted commands per turn, split over the agents (remainder to the first)")
-    coverage_weight: float = Field(default=2.0, description="weight of covered target cells / target cells")
-    extra_weight: float = Field(default=1.5, description="weight of extra blocks / N_E")
-    adjacency_weight: float | None = Field(
-        default=None, description="w_adj, weight of side-sharing pairs with equal texture; null = the profile's"
-    )
-    palette_weight: float | None = Field(
-        default=None, description="w_pal, per agent whose whole palette does not appear; null = the profile's"
-    )
-    extra_cells: Literal["target", "non_target"] | None = Field(
-        default=None, description="N_E: target cells or the box's other cells; null = the profile's"
-    )
-    show_target: bool | None = Field(default=None, description="show the target grid in turn 1; null = the profile's")
-    solved_above: float = Field(default=1.9, description="a score above this ends the episode as solved")
-    original_prompt: bool = Field(default=True, description="repeat the first prompt after the feedback (history: last only)")
-    previous_response: bool = Field(default=True, description="quote the agent's own previous response (history: last only)")
-
-
-class CustomTask(TaskSection):
-    """Your own environment, named by task.env."""
-
-    name: Literal["custom"] = Field(default="custom", description="the task")
-
-    @model_validator(mode="after")
-    def _needs_env(self) -> CustomTask:
-        if self.env is None:
-            raise Contradiction("task 'custom' needs task.env, the import path pkg.module:Class of your environment", "env")
-        return self
-
-
-AnyTask = StrBuildTask | CustomTask
-TaskConfig = Annotated[AnyTask, Field(discriminator="name")]
+from collm.config.section import Section
+from collm.config.tasks import StrBuildTask, TaskConfig
 
 
 class LoraConfig(Section):
@@ -305,12 +234,6 @@ class Config(Section):
                     f"agents.{i}.max_new_tokens",
                     "context_window",
                 )
-        task = self.task
-        if isinstance(task, StrBuildTask) and task.palettes is not None and len(task.palettes) != len(self.agents):
-            raise Contradiction(
-                f"task.palettes names {len(task.palettes)} palettes for {len(self.agents)} agents; give one per agent",
-                "task.palettes",
-                "agents",
-            )
+        self.task.check_agents(len(self.agents))
         check_combinations(self)
         return self

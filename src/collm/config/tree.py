@@ -17,7 +17,8 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from collm.config.schema import AnyTask, Config
+from collm.config.schema import Config
+from collm.config.tasks import AnyTask
 
 Kind = Literal["section", "list", "mapping", "value"]
 Path = tuple[str | int, ...]

@@ -7,7 +7,8 @@ An environment is a PettingZoo `ParallelEnv` whose observations and actions are 
 - `step({agent: response_text})` returns observations, rewards, terminations, truncations and infos. The reward is one
   shared scalar, repeated for every agent. `terminations` say the task is over (solved or unrecoverable), `truncations`
   that the turn limit was reached; both are joint: true for all agents or none. `infos[agent]["metrics"]` may hold a
-  dict of numbers (the same for every agent), which is logged and averaged.
+  dict of numbers (the same for every agent), which is logged and averaged; `infos[agent]["details"]` may hold JSON-ready
+  details for people (what was built, which tests failed), which are written to episodes.jsonl.
 - `state()` returns m_t as `{"text": str, "features": 1-d float array}`.
 - It is deep-copyable, picklable and deterministic given the seed.
 

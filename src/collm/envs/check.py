@@ -69,6 +69,15 @@ def step_metrics(infos: Mapping[str, Any]) -> dict[str, float]:
     return first[1] if first else {}
 
 
+def step_details(infos: Mapping[str, Any]) -> dict[str, Any]:
+    """`infos[agent]["details"]` of the first agent that has any; {} where there are none."""
+    for agent, info in infos.items():
+        if "details" in info:
+            _expect_mapping(f"infos: details of {agent}", info["details"])
+            return dict(info["details"])
+    return {}
+
+
 def global_info(state: Any) -> GlobalInfo:
     """m_t from what `state()` returned: {"text": str, "features": numbers of shape (F,)}."""
     mend = 'state() returns {"text": str, "features": 1-d float array}'

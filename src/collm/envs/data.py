@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from collm.config.schema import CustomTask, StrBuildTask
-from collm.envs.strbuild.rows import BUILT_IN_ROWS, row_layout
-from collm.envs.strbuild.rules import PROFILES
+from collm.config.tasks import TaskSection
+from collm.envs.built_in import BuiltInTask, Split
+from collm.envs.tasks import built_in
 from collm.errors import DataError
 from collm.types import TaskRow
 
@@ -24,7 +24,7 @@ LocatedRow = tuple[str, dict[str, Any]]
 SUFFIXES = (".csv", ".json", ".jsonl")
 
 
-def load_rows(task: StrBuildTask | CustomTask) -> tuple[list[TaskRow | None], list[TaskRow | None]]:
+def load_rows(task: TaskSection) -> tuple[list[TaskRow | None], list[TaskRow | None]]:
     """The training and the test rows of a task, `task.train_rows` and `task.test_rows` of its data.
 
     An environment of your own without `task.data` has no rows: both lists are [None], which stands for
@@ -32,14 +32,28 @@ def load_rows(task: StrBuildTask | CustomTask) -> tuple[list[TaskRow | None], li
 
     Raises DataError for data that cannot be read, a row that the task cannot use and an empty slice.
     """
-    if task.data is None and isinstance(task, CustomTask):
+    if task.data is None and built_in(task) is None:
         return [None], [None]
-    located = _built_in() if task.data is None else read_rows(task.data)
-    if isinstance(task, StrBuildTask) and task.env is None:
+    rows, split = all_rows(task), _split(task)
+    train, test = task.train_rows or split.train, task.test_rows or split.test
+    return _slice(rows, train, "task.train_rows", task), _slice(rows, test, "task.test_rows", task)
+
+
+def all_rows(task: TaskSection) -> list[TaskRow]:
+    """Every row of a task's data, each one checked. Raises DataError as `load_rows` does."""
+    known = built_in(task)
+    located = read_rows(task.data) if task.data is not None else _built_in(task, known)
+    if known is not None:
         for where, row in located:
-            row_layout(row, PROFILES[task.profile].blank_unknown, where)
-    rows = [row for _, row in located]
-    return _slice(rows, task.train_rows, "task.train_rows", task.data), _slice(rows, task.test_rows, "task.test_rows", task.data)
+            known.check_row(task, row, where)
+    return [row for _, row in located]
+
+
+def _split(task: TaskSection) -> Split:
+    known = built_in(task)
+    if known is None:
+        return Split("0:", "0:")
+    return known.built_in_split if task.data is None else known.paper_split
 
 
 def read_rows(source: str) -> list[LocatedRow]:
@@ -69,8 +83,8 @@ def _looks_like_path(source: str, path: Path) -> bool:
     return path.exists() or source.startswith((".", "/", "~")) or "\\" in source or source.count("/") > 1
 
 
-def _built_in() -> list[LocatedRow]:
-    return [(f"built-in row {i}", dict(row)) for i, row in enumerate(BUILT_IN_ROWS)]
+def _built_in(task: TaskSection, known: BuiltInTask | None) -> list[LocatedRow]:
+    return [] if known is None else [(f"built-in row {i}", dict(row)) for i, row in enumerate(known.rows(task))]
 
 
 def _read_jsonl(source: str, text: str) -> list[LocatedRow]:
@@ -150,10 +164,10 @@ def _object(where: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def _slice(rows: Sequence[TaskRow], wanted: str, field: str, data: str | None) -> list[TaskRow | None]:
+def _slice(rows: Sequence[TaskRow], wanted: str, field: str, task: TaskSection) -> list[TaskRow | None]:
     start, stop = (int(bound) if bound else None for bound in wanted.split(":"))
     chosen: list[TaskRow | None] = list(rows[start:stop])
     if not chosen:
-        whose = "the built-in data" if data is None else data
+        whose = "the built-in data" if task.data is None else task.data
         raise DataError(f"{field}={wanted!r} selects none of the {len(rows)} rows of {whose}; give a slice start:stop inside 0:{len(rows)}")
     return chosen

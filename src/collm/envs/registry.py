@@ -9,19 +9,19 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from collm.config.schema import CustomTask, StrBuildTask
+from collm.config.tasks import TaskSection
 from collm.envs.base import TextEnv
-from collm.envs.check import joint_flag, shared_reward, step_metrics
-from collm.envs.strbuild.env import StrBuildEnv
-from collm.errors import ConfigError, DataError, EnvContractError
+from collm.envs.tasks import built_in
+from collm.envs.text_env import History
+from collm.errors import ConfigError, EnvContractError
 
 REQUIRED = ("possible_agents", "reset", "step", "state")
 """What the rollout uses of an environment (`agents` besides, from the first reset on)."""
 
 
-def make_env(task: StrBuildTask | CustomTask, n_agents: int, history: Literal["full", "last"]) -> TextEnv:
+def make_env(task: TaskSection, n_agents: int, history: History) -> TextEnv:
     """The environment of a task.
 
     A class named by `task.env` is called with `task.env_args` alone; it is imported with the working directory on the
@@ -32,43 +32,10 @@ def make_env(task: StrBuildTask | CustomTask, n_agents: int, history: Literal["f
     """
     if task.env is not None:
         return _own_env(task.env, task.env_args, n_agents)
-    if isinstance(task, StrBuildTask):
-        return StrBuildEnv(task, n_agents, history)
-    raise ConfigError("task 'custom' needs task.env, the import path pkg.module:Class of your environment")
-
-
-def score_row(task: StrBuildTask | CustomTask, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Score one turn from an empty world: {"task": {"string": "ICML"}, "responses": [...]}, one response per agent.
-
-    Returns {"reward": float, "metrics": {name: float}, "terminated": bool}. Raises DataError naming the field that is wrong.
-    """
-    responses = _responses(row)
-    env = make_env(task, len(responses), "full")
-    env.reset(seed=0, options={"task": row["task"]})
-    _, rewards, terminations, _, infos = env.step(dict(zip(env.agents, responses, strict=True)))
-    return {
-        "reward": shared_reward(rewards),
-        "metrics": step_metrics(infos),
-        "terminated": joint_flag("terminations", terminations),
-    }
-
-
-def _responses(row: object) -> list[str]:
-    example = '{"task": {"string": "ICML"}, "responses": ["...", "..."]}'
-    if not isinstance(row, Mapping):
-        raise DataError(f"expected an object like {example}, got {type(row).__name__}")
-    for field in ("task", "responses"):
-        if field not in row:
-            raise DataError(f"field {field!r} is missing (fields: {', '.join(map(str, row)) or 'none'}); a row is like {example}")
-    if not isinstance(row["task"], Mapping):
-        raise DataError(f'task: expected an object like {{"string": "ICML"}}, got {type(row["task"]).__name__}')
-    responses = row["responses"]
-    if not isinstance(responses, list) or not responses:
-        raise DataError(f"responses: expected a list of texts, one per agent, got {str(responses)[:60]}")
-    for i, response in enumerate(responses):
-        if not isinstance(response, str):
-            raise DataError(f"responses.{i}: expected text, got {type(response).__name__}")
-    return responses
+    known = built_in(task)
+    if known is None:
+        raise ConfigError("task 'custom' needs task.env, the import path pkg.module:Class of your environment")
+    return known.make(task, n_agents, history)
 
 
 def _own_env(import_path: str, arguments: Mapping[str, Any], n_agents: int) -> TextEnv:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from collm.envs.base import Reseedable, TextEnv
-from collm.envs.check import check_observations, global_info, joint_flag, shared_reward, step_metrics
+from collm.envs.check import check_observations, global_info, joint_flag, shared_reward, step_details, step_metrics
 from collm.errors import CollmError
 from collm.models.chat import TokenHistory
 from collm.models.seeds import derive_seed
@@ -139,6 +139,7 @@ def step(
             terminated=joint_flag("terminations", terminations),
             truncated=joint_flag("truncations", truncations),
             metrics=step_metrics(infos),
+            details=step_details(infos),
             parent=None if branch.node < 0 else branch.node,
             picks=picks,
             greedy=greedy,

@@ -37,6 +37,7 @@ def describe(episode: Episode) -> dict[str, Any]:
                 "terminated": tr.terminated,
                 "truncated": tr.truncated,
                 "metrics": tr.metrics,
+                **({"details": tr.details} if tr.details else {}),
             }
         )
     return {"id": episode.id, "update": episode.update, "task": episode.task, "seed": episode.seed, "turns": actions}

@@ -60,21 +60,6 @@ def feedback(layout: Layout, rules: Rules, agent: int, turn: int, reward: float,
     return "\n".join([*lines, kept])
 
 
-def final_text(rules: Rules, turn: int, reward: float) -> str:
-    """The observation after the last turn."""
-    return f"Finished after turn {turn} of {rules.turns}. Score {reward:z.2f} of {rules.coverage_weight}."
-
-
-def next_prompt(told: str, original: str | None, response: str | None) -> str:
-    """The feedback, then the original prompt, then the agent's own previous response, each where given."""
-    parts = [told]
-    if original is not None:
-        parts.append(original)
-    if response is not None:
-        parts.append(f"Your previous response:\n{response}")
-    return "\n\n".join(parts)
-
-
 def _position(layout: Layout, rules: Rules) -> list[str]:
     if rules.n_agents == 1:
         ask = "Build all of these target cells:"

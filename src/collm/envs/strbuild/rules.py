@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from collm.config.schema import StrBuildTask
+from collm.config.tasks import StrBuildTask
 from collm.envs.minecraft.commands import AIR, split_limit
 from collm.errors import ConfigError
 
@@ -58,8 +58,6 @@ class Rules:
     show_target: bool
     blank_unknown: bool
     solved_above: float
-    original_prompt: bool
-    previous_response: bool
 
     @property
     def n_agents(self) -> int:
@@ -90,8 +88,6 @@ def resolve_rules(task: StrBuildTask, n_agents: int) -> Rules:
         show_target=numbers.show_target if task.show_target is None else task.show_target,
         blank_unknown=numbers.blank_unknown,
         solved_above=task.solved_above,
-        original_prompt=task.original_prompt,
-        previous_response=task.previous_response,
     )
 
 

@@ -1,0 +1,16 @@
+"""The built-in tasks by the section that configures them."""
+
+from __future__ import annotations
+
+from collm.config.tasks import StrBuildTask, TaskSection
+from collm.envs.built_in import BuiltInTask
+from collm.envs.strbuild.task import STRBUILD
+
+BUILT_IN: dict[type[TaskSection], BuiltInTask] = {
+    StrBuildTask: STRBUILD,
+}
+
+
+def built_in(task: TaskSection) -> BuiltInTask | None:
+    """What the project knows of a task; None where the environment is one of your own."""
+    return None if task.env is not None else BUILT_IN.get(type(task))
