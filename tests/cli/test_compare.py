@@ -253,11 +253,11 @@ def test_a_finished_comparison_is_only_drawn_again(run, tmp_path):
 # -- real runs ---------------------------------------------------------------------------------------------------------
 
 
-def command(folder: Path, models: Path, *more: object) -> list[str]:
-    """A comparison on the toy environment: runs of 24 env steps with small random models."""
+def command(folder: Path, models: Path, *more: object, env_steps: int = 24) -> list[str]:
+    """A comparison on the toy environment, with small random models."""
     settings = [f"agents.{i}.{key}" for i in (0, 1) for key in (f"model={model_folder(models / str(i), seed=i)}", "max_new_tokens=4")]
     sizes = ["training.episodes_per_update=2", "evaluation.sampled_episodes=2", "logging.tensorboard=false"]
-    options = ["--env-steps", "24", "--run-dir", str(folder), *map(str, more)]
+    options = ["--env-steps", str(env_steps), "--run-dir", str(folder), *map(str, more)]
     return [sys.executable, "-m", "collm.cli.main", "compare", "toy_envs:LettersEnv", *settings, *sizes, *options]
 
 
@@ -290,7 +290,8 @@ def test_a_failed_run_takes_no_other_down_and_the_same_command_continues(tmp_pat
 def test_ctrl_c_stops_gracefully_and_says_how_to_continue(tmp_path):
     folder = tmp_path / "compared"
     run = folder / "collm-cc-seed3"
-    args = command(folder, tmp_path, "--methods", "collm-cc", "--seeds", "3,")
+    # Long enough that no machine finishes it between the first checkpoint and the signal.
+    args = command(folder, tmp_path, "--methods", "collm-cc", "--seeds", "3,", env_steps=300)
     process = subprocess.Popen(args, env=cli_environment(), stdout=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 300
     while not list(run.glob("checkpoints/update_*1")) and time.monotonic() < deadline:
@@ -307,5 +308,5 @@ def test_ctrl_c_stops_gracefully_and_says_how_to_continue(tmp_path):
     rows = log_rows(run, "metrics.jsonl")
     assert [row["update"] for row in rows] == list(range(1, len(rows) + 1))
     assert len(rows) > done >= 1
-    assert rows[-1]["env_steps"] >= 24 > rows[-2]["env_steps"]
+    assert rows[-1]["env_steps"] >= 300 > rows[-2]["env_steps"]
     assert figures.is_finished(run)
