@@ -60,6 +60,16 @@ class Reseedable(Protocol):
         ...
 
 
+@runtime_checkable
+class ConcurrentSteps(Protocol):
+    """What an environment may add whose steps wait for something outside this process (a sandbox, a server).
+
+    Where `concurrent_steps` is true, different copies are stepped at the same time, each in a thread.
+    """
+
+    concurrent_steps: bool
+
+
 TEXT_SPACE_CHARSET = frozenset(chr(c) for c in [9, 10, *range(32, 127)])
 
 

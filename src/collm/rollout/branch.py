@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from collm.envs.base import Reseedable, TextEnv
 from collm.envs.check import check_observations, global_info, joint_flag, shared_reward, step_details, step_metrics
@@ -115,48 +115,72 @@ def fork(branch: Branch, count: int) -> list[tuple[TextEnv, dict[str, TokenHisto
     return forks
 
 
-def step(
-    branch: Branch,
-    env: TextEnv,
-    histories: dict[str, TokenHistory],
-    turns: dict[str, Turn],
-    picks: dict[str, int],
-    greedy: bool,
-    settings: RolloutSettings,
-) -> Branch | None:
-    """Play one joint action and append it to the episode; the branch it leads to, or None where it ends the episode."""
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """One joint action about to be played at a branch, on an environment and histories of its own."""
+
+    branch: Branch
+    env: TextEnv
+    histories: dict[str, TokenHistory]
+    turns: dict[str, Turn]
+    picks: dict[str, int]
+    greedy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an environment answered to a joint action, checked."""
+
+    reward: float
+    terminated: bool
+    truncated: bool
+    metrics: dict[str, float]
+    details: dict[str, Any]
+    following: tuple[dict[str, str], GlobalInfo] | None
+    """(o_{t+1}, m_{t+1}) where the rollout goes on, or is to be bootstrapped from."""
+
+
+def act(joint: Joint, keep_cut: bool) -> Outcome:
+    """Step the environment. Touches nothing but the environment, so that many can be stepped at the same time."""
+    branch, turns = joint.branch, joint.turns
+    with placed(f"episode {branch.episode.id}, turn {branch.turn}", "step"):
+        observations, rewards, terminations, truncations, infos = joint.env.step({name: t.text for name, t in turns.items()})
+        terminated, truncated = joint_flag("terminations", terminations), joint_flag("truncations", truncations)
+        goes_on = not (terminated or truncated) or (truncated and not terminated and keep_cut)
+        following = (check_observations(observations, list(turns)), global_info(joint.env.state())) if goes_on else None
+        return Outcome(shared_reward(rewards), terminated, truncated, step_metrics(infos), step_details(infos), following)
+
+
+def record(joint: Joint, outcome: Outcome, settings: RolloutSettings) -> Branch | None:
+    """Append a joint action that was played to its episode; the branch it leads to, or None where it ends the episode."""
+    branch, histories = joint.branch, joint.histories
     episode, index = branch.episode, len(branch.episode.transitions)
     update, policy_version = settings.stamp()
-    for name, turn in turns.items():
+    for name, turn in joint.turns.items():
         histories[name].respond(turn.response_ids)
-    with placed(f"episode {episode.id}, turn {branch.turn}", "step"):
-        observations, rewards, terminations, truncations, infos = env.step({name: t.text for name, t in turns.items()})
-        transition = JointTransition(
+    upcoming = look(*outcome.following, histories) if outcome.following is not None else None
+    episode.transitions.append(
+        JointTransition(
             turn=branch.turn,
-            turns=turns,
+            turns=joint.turns,
             info=branch.upcoming.info,
-            reward=shared_reward(rewards),
-            terminated=joint_flag("terminations", terminations),
-            truncated=joint_flag("truncations", truncations),
-            metrics=step_metrics(infos),
-            details=step_details(infos),
+            reward=outcome.reward,
+            terminated=outcome.terminated,
+            truncated=outcome.truncated,
+            metrics=outcome.metrics,
+            details=outcome.details,
             parent=None if branch.node < 0 else branch.node,
-            picks=picks,
-            greedy=greedy,
+            picks=joint.picks,
+            greedy=joint.greedy,
             update=update,
             policy_version=policy_version,
         )
-        over = transition.terminated or transition.truncated
-        cut = transition.truncated and not transition.terminated
-        goes_on = not over or (cut and settings.keep_cut)
-        following = (check_observations(observations, list(turns)), global_info(env.state())) if goes_on else None
-    upcoming = look(*following, histories) if following is not None else None
-    episode.transitions.append(transition)
+    )
     if settings.tree.is_chain:
         episode.upcoming = upcoming
-    if over or upcoming is None:
+    if outcome.terminated or outcome.truncated or upcoming is None:
         return None
-    return Branch(episode, index, branch.turn + 1, env, histories, upcoming, greedy)
+    return Branch(episode, index, branch.turn + 1, joint.env, histories, upcoming, joint.greedy)
 
 
 @contextmanager

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from collm.envs.base import TextEnv
+from collm.envs.base import ConcurrentSteps, TextEnv
 from collm.models.generation import Generation, GenerationRequest
 from collm.models.host import Host
 from collm.models.seeds import derive_seed
 from collm.models.team import Policy
-from collm.rollout.branch import Branch, EpisodePlan, RolloutSettings, fork, open_root, step
+from collm.rollout.branch import Branch, EpisodePlan, Joint, Outcome, RolloutSettings, act, fork, open_root, record
 from collm.types import Episode, Turn
 
 Answers = dict[Hashable, tuple[GenerationRequest, Generation]]
 GREEDY = -1
 """The sample index of a node's greedy response."""
+STEP_THREADS = 32
+"""Environments that wait for something outside this process and are stepped at the same time."""
 
 
 @dataclass(slots=True)
@@ -116,19 +118,29 @@ def _play(
 ) -> list[Branch]:
     """Step every joint action of every live node; the nodes they lead to."""
     begun = time.perf_counter()
-    following: list[Branch] = []
+    joints: list[Joint] = []
     for branch in live:
-        joint = branch.joint_actions(list(policies), settings.tree)
-        # Before any step: the first one goes on with the branch's own histories.
-        played = _turns(branch, joint, answers, policies)
-        for (picks, greedy), (env, histories), turns in zip(joint, fork(branch, len(joint)), played, strict=True):
-            child = step(branch, env, histories, turns, picks, greedy, settings)
-            if child is None:
-                env.close()
-            else:
-                following.append(child)
+        chosen = branch.joint_actions(list(policies), settings.tree)
+        played = _turns(branch, chosen, answers, policies)
+        for (picks, greedy), (env, histories), turns in zip(chosen, fork(branch, len(chosen)), played, strict=True):
+            joints.append(Joint(branch, env, histories, turns, picks, greedy))
+    following: list[Branch] = []
+    for joint, outcome in zip(joints, _outcomes(joints, settings.keep_cut), strict=True):
+        child = record(joint, outcome, settings)
+        if child is None:
+            joint.env.close()
+        else:
+            following.append(child)
     cost.reward_seconds += time.perf_counter() - begun
     return following
+
+
+def _outcomes(joints: Sequence[Joint], keep_cut: bool) -> list[Outcome]:
+    """Step the environments one after the other, or at the same time where they say that they wait for something outside."""
+    if not (isinstance(joints[0].env, ConcurrentSteps) and joints[0].env.concurrent_steps):
+        return [act(joint, keep_cut) for joint in joints]
+    with ThreadPoolExecutor(STEP_THREADS, thread_name_prefix="env-step") as pool:
+        return list(pool.map(lambda joint: act(joint, keep_cut), joints))
 
 
 def _turns(
