@@ -1,0 +1,1 @@
+"""The coding tasks CoopHE, HumanEval and MBPP (tasks.md section 2)."""
