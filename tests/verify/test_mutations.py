@@ -257,9 +257,9 @@ MUTATIONS = [
     Mutation("histories shared between siblings", "collm.models.chat:TokenHistory.fork", "list(self._turns)", "self._turns", RLOO),
     Mutation(
         "calls counted per node",
-        "collm.rollout.collect:_answer",
+        "collm.rollout.collect:ask",
         "cost.inference_calls += len(answers)",
-        "cost.inference_calls += len(live)",
+        "cost.inference_calls += len({(r.key[0], r.key[2]) for r in requests})",
         partial(calls_rows, method="magrpo"),
     ),
 ]

@@ -21,6 +21,7 @@ from collm.rollout.branch import Branch, EpisodePlan, Joint, Outcome, RolloutSet
 from collm.types import Episode, Turn
 
 Answers = dict[Hashable, tuple[GenerationRequest, Generation]]
+"""By (episode, agent, node, sample)."""
 GREEDY = -1
 """The sample index of a node's greedy response."""
 STEP_THREADS = 32
@@ -40,6 +41,10 @@ class RolloutCost:
     """Most rows answered together."""
 
 
+Answerer = Callable[[Sequence[Branch], Mapping[str, Policy], RolloutSettings, Executor, RolloutCost], Answers]
+"""Has every agent answer at every live node."""
+
+
 def collect(
     plans: Sequence[EpisodePlan],
     make_env: Callable[[], TextEnv],
@@ -48,12 +53,14 @@ def collect(
     executor: Executor,
     on_turn: Callable[[], None],
     after_turn: Callable[[Sequence[Episode]], None] | None = None,
+    answer: Answerer | None = None,
 ) -> tuple[list[Episode], RolloutCost]:
     """Play the planned episodes and return them in order of the plans.
 
     `on_turn` is called between turns and may raise to stop the rollout; `after_turn` gets the batch's episodes after
-    each turn, to learn from them while they are being played. Raises EnvContractError for an environment that breaks
-    its contract and ContextOverflowError for a prompt that does not fit; both name the episode.
+    each turn, to learn from them while they are being played. `answer` may let agents hear one another within a turn; by
+    default they are `decentralized`. Raises EnvContractError for an environment that breaks its contract and
+    ContextOverflowError for a prompt that does not fit; both name the episode.
     """
     cost = RolloutCost()
     episodes: list[Episode] = []
@@ -63,7 +70,7 @@ def collect(
         stale: list[Hashable] = []
         while live:
             on_turn()
-            answers = _answer(live, policies, settings, executor, cost)
+            answers = (answer or decentralized)(live, policies, settings, executor, cost)
             live = _play(live, answers, policies, settings, cost)
             for host in _hosts(policies):
                 host.forget(stale)
@@ -76,31 +83,40 @@ def collect(
     return episodes, cost
 
 
-def _answer(
+def decentralized(
     live: Sequence[Branch], policies: Mapping[str, Policy], settings: RolloutSettings, executor: Executor, cost: RolloutCost
 ) -> Answers:
-    """Every agent's responses at every live node, by (episode, agent, node, sample)."""
-    begun = time.perf_counter()
-    requests: dict[str, list[GenerationRequest]] = {}
+    """Every agent answers at every live node from its own history, all at once."""
+    requests: list[GenerationRequest] = []
     for branch in live:
         samples = [GREEDY] if branch.greedy else [*range(settings.tree.samples), *([GREEDY] if settings.tree.greedy_baseline else [])]
-        for name, policy in policies.items():
-            before = _before(branch, name)
-            for k in samples:
-                seed = derive_seed(branch.episode.seed, "turn", branch.turn, name, branch.node, k)
-                key = (branch.episode.id, name, branch.node, k)
-                request = GenerationRequest(name, key, before, branch.upcoming.contexts[name], seed, k == GREEDY or settings.greedy)
-                requests.setdefault(policy.host.name, []).append(request)
+        requests += [request_of(branch, name, k, settings) for name in policies for k in samples]
+    return ask(requests, policies, executor, cost)
+
+
+def request_of(branch: Branch, agent: str, k: int, settings: RolloutSettings) -> GenerationRequest:
+    """An agent's sample k at a node, from its history as it stands."""
+    key = (branch.episode.id, agent, branch.node, k)
+    seed = derive_seed(branch.episode.seed, "turn", branch.turn, agent, branch.node, k)
+    return GenerationRequest(agent, key, _before(branch, agent), branch.upcoming.contexts[agent], seed, k == GREEDY or settings.greedy)
+
+
+def ask(requests: Sequence[GenerationRequest], policies: Mapping[str, Policy], executor: Executor, cost: RolloutCost) -> Answers:
+    """Generate all answers, one batch per host and the hosts at the same time."""
+    begun = time.perf_counter()
+    batches: dict[str, list[GenerationRequest]] = {}
+    for request in requests:
+        batches.setdefault(policies[request.member].host.name, []).append(request)
     hosts = {host.name: host for host in _hosts(policies)}
-    running = {name: executor.submit(hosts[name].generate, batch) for name, batch in requests.items()}
+    running = {name: executor.submit(hosts[name].generate, batch) for name, batch in batches.items()}
     answers: Answers = {}
     for name, future in running.items():
-        for request, generation in zip(requests[name], future.result(), strict=True):
+        for request, generation in zip(batches[name], future.result(), strict=True):
             answers[request.key] = (request, generation)
             cost.generated_tokens += len(generation.response_ids)
             cost.context_tokens += len(request.context_ids)
     cost.inference_calls += len(answers)
-    cost.peak_rows = max(cost.peak_rows, *(len(batch) for batch in requests.values()))
+    cost.peak_rows = max(cost.peak_rows, *(len(batch) for batch in batches.values()))
     cost.generate_seconds += time.perf_counter() - begun
     return answers
 
