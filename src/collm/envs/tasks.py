@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collm.config.tasks import StrBuildTask, TaskSection
+from collm.config.tasks import ArxivTask, StrBuildTask, TaskSection, TldrTask
 from collm.envs.built_in import BuiltInTask
 from collm.envs.strbuild.task import STRBUILD
+from collm.envs.writing.task import ARXIV, TLDR
 
 BUILT_IN: dict[type[TaskSection], BuiltInTask] = {
     StrBuildTask: STRBUILD,
+    TldrTask: TLDR,
+    ArxivTask: ARXIV,
 }
 
 
