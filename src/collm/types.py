@@ -79,6 +79,11 @@ class JointTransition:
     """How many policy optimizer steps had been taken when it was sampled."""
     old_logprobs: dict[str, tuple[float, ...]] = field(default_factory=dict)
     """log pi_old of each response token by teacher forcing; empty where nothing was updated since sampling (rho = 1)."""
+    values: dict[str, float] = field(default_factory=dict)
+    """Each critic's V(h_t, m_t) (or Q) as read by the first update that learned from it; empty before, and without critics."""
+    advantages: dict[str, float] = field(default_factory=dict)
+    """Each agent's advantage in that update as the method gives it, before normalisation and clipping. In a tree a response
+    has one, at the first joint action that contains it."""
 
     @property
     def node(self) -> int:

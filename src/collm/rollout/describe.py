@@ -8,7 +8,10 @@ from collm.types import Episode
 
 
 def describe(episode: Episode) -> dict[str, Any]:
-    """Token ids as sampled, each turn's own prompt ids only; `parent` places a joint action in its rollout tree."""
+    """Token ids as sampled, each turn's own prompt ids only; `parent` places a joint action in its rollout tree.
+
+    `values` and `advantages` are there once an update has learned from the joint action.
+    """
     actions: list[dict[str, Any]] = []
     for index, tr in enumerate(episode.transitions):
         before = episode.transitions[tr.parent].turns if tr.parent is not None else {}
@@ -37,6 +40,8 @@ def describe(episode: Episode) -> dict[str, Any]:
                 "terminated": tr.terminated,
                 "truncated": tr.truncated,
                 "metrics": tr.metrics,
+                **({"values": tr.values} if tr.values else {}),
+                **({"advantages": tr.advantages} if tr.advantages else {}),
                 **({"details": tr.details} if tr.details else {}),
             }
         )

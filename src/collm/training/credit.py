@@ -30,6 +30,8 @@ class Credits:
 
     advantages: dict[str, Credit]
     weights: dict[str, Credit]
+    raw: dict[str, Credit] = field(default_factory=dict)
+    """Advantages as the method gives them, before normalisation and clipping."""
     targets: dict[str, Credit] = field(default_factory=dict)
     values: dict[str, Credit] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
@@ -53,7 +55,7 @@ def actor_critic_credits(
     `values` has for every critic and episode id the first turn whose value was read, and the values from there on.
     """
     raw: dict[str, Credit] = {agent: {} for agent in agents}
-    credits = Credits({}, {}, {critic: {} for critic in values}, {critic: {} for critic in values})
+    credits = Credits({}, {}, targets={critic: {} for critic in values}, values={critic: {} for critic in values})
     for episode in _episodes(drawn):
         first = {critic: table[episode.id][0] for critic, table in values.items()}
         start = next(iter(first.values()))
@@ -107,7 +109,7 @@ def monte_carlo_credits(method: MonteCarloMethod, algorithm: AlgorithmConfig, ag
 
 def _finish(credits: Credits, algorithm: AlgorithmConfig, agent: str, drawn: Sequence[Stored], raw: Credit, weight: Credit) -> None:
     """Normalise and clip one agent's advantages, note what that did, and weigh them by their turn."""
-    credits.advantages[agent], credits.weights[agent] = {}, {}
+    credits.advantages[agent], credits.weights[agent], credits.raw[agent] = {}, {}, raw
     if not drawn:
         # A small draw from crossed joint actions may hold none of an agent's responses.
         return

@@ -76,6 +76,7 @@ class Learner:
         for epoch in range(self._config.algorithm.epochs):
             drawn = self.buffer.draw(replay.draw, replay.sampling, derive_seed(self._config.seed, "draw", self.updates, epoch))
             credits = self._credits(drawn)
+            _note(drawn, credits)
             for critic, table in credits.values.items():
                 # Value clipping is measured from where the critic stood before this update's first step.
                 old_values[critic] = table | old_values.get(critic, {})
@@ -192,6 +193,14 @@ class Learner:
             raise errors[0]
         found = dict(pair for f in futures for pair in f.result())
         return [found[i] for i in range(len(jobs))]
+
+
+def _note(drawn: Sequence[Stored], credits: Credits) -> None:
+    """Leave in the records, for people, what the first update that learns from a joint transition makes of it."""
+    for s in drawn:
+        noted = s.transition
+        noted.values = {critic: table[s.key] for critic, table in credits.values.items()} | noted.values
+        noted.advantages = {agent: table[s.key] for agent, table in credits.raw.items() if s.key in table} | noted.advantages
 
 
 def own_samples(agent: str, stored: Sequence[Stored]) -> list[Stored]:

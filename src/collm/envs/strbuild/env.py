@@ -48,8 +48,11 @@ class StrBuildEnv(TextTaskEnv):
             accepted += len(commands)
         score = score_build(self._blocks(), layout, rules)
         metrics = {**score.metrics(), "accepted_commands": float(accepted)}
-        blocks = [[*cell, block] for cell, block in sorted(self._world.items())]
-        return Judgement(score.reward, score.reward > rules.solved_above, metrics, {"blocks": blocks})
+        details = {
+            "blocks": [[*cell, block] for cell, block in sorted(self._world.items())],
+            "target": [[x, y, 0] for x, y in sorted(layout.cells)],
+        }
+        return Judgement(score.reward, score.reward > rules.solved_above, metrics, details)
 
     def _feedback(self, agent: int) -> str:
         return feedback(self._layout, self._rules, agent, self._turn + 1, self._reward, self._blocks())
