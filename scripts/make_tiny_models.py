@@ -1,9 +1,10 @@
-"""Makes the built-in models tiny-a and tiny-b: tokenizer, imitation of scripted StrBuild builders, quality check.
+"""Makes the built-in models tiny-a and tiny-b by imitation of scripted agents.
 
     PYTHONPATH=src python scripts/make_tiny_models.py --out src/collm/models/tiny
 
-takes about twenty minutes on two CPU cores (one process per model, one thread each). With the same seed, machine and
-library versions it writes the same weights. `--check` only samples from the models in `--out` and prints the figures.
+takes about an hour on two CPU cores (one process per model, one thread each). Stage `strbuild` trains tokenizer and model on
+StrBuild alone, stage `extend` gives both more vocabulary and teaches them all five tasks. With the same seed, machine and
+library versions it writes the same weights. `--check` only plays with the models in `--out` and prints the figures.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ import argparse
 import json
 import multiprocessing
 import random
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from tiny_models.demos import Example, demonstrations, encode, texts_of
+from tiny_models.extend import extend_model, extend_tokenizer
 from tiny_models.generic import generic_texts
+from tiny_models.mixture import mixed_examples, mixed_texts
 from tiny_models.sample import Player, play
 from tiny_models.specs import SPECS, TinySpec
 from tiny_models.tokenizer import train_tokenizer
@@ -25,6 +29,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 
 from collm.config.tasks import StrBuildTask
 
+EXTEND_CHARACTERS = 4_000_000
+EXTEND_FRESH = 0.5
+"""Of the extend stage's tokens; the rest are second passes over the same demonstrations."""
 SHORT_SHARE = 0.4
 CAREFUL_SHARE = 0.45
 TOKENIZER_EPISODES = 1500
@@ -46,12 +53,41 @@ def make(spec: TinySpec, out: Path, steps: int, refine_steps: int, seed: int) ->
     print(f"{spec.name}: {sum(p.numel() for p in model.parameters())} parameters, {len(tokenizer)} tokens", flush=True)
     imitate(model, tokenizer, steps, seed)
     refine(model, tokenizer, refine_steps, seed)
+    save(model, tokenizer, out / spec.name)
+
+
+def extend(spec: TinySpec, out: Path, steps: int, seed: int) -> None:
+    """Gives the model in `out/<name>` the vocabulary of all five tasks and trains it on their demonstrations."""
+    torch.set_num_threads(1)
+    seed = seed * 1000 + list(SPECS).index(spec.name)
+    torch.manual_seed(seed)
+    before = AutoTokenizer.from_pretrained(out / spec.name)
+    model = Qwen3ForCausalLM.from_pretrained(out / spec.name)
+    tokenizer = extend_tokenizer(before, mixed_texts(seed + 500, EXTEND_CHARACTERS), spec.extended_vocab_size)
+    extend_model(model, before, tokenizer)
+    print(f"{spec.name}: {sum(p.numel() for p in model.parameters())} parameters, {len(tokenizer)} tokens", flush=True)
+    schedule = Schedule(steps, batch_tokens=3072, peak_lr=1.5e-3)
+    tokens = round(steps * schedule.batch_tokens * EXTEND_FRESH)
+    phases = [
+        (CAREFUL_SHARE, mixed_examples(tokenizer, seed * 100 + 600, round(tokens * CAREFUL_SHARE), careful=0.7)),
+        (1 - CAREFUL_SHARE, mixed_examples(tokenizer, seed * 100 + 700, round(tokens * (1 - CAREFUL_SHARE)), careful=0.1)),
+    ]
+    train(model, phases, schedule, seed + 2, tokenizer.pad_token_id)
+    save(model, tokenizer, out / spec.name)
+
+
+def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Writes an ordinary Hugging Face folder."""
     model.generation_config = GenerationConfig(
-        bos_token_id=bos, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=True, temperature=1.0
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        do_sample=True,
+        temperature=1.0,
     )
-    model.save_pretrained(out / spec.name)
-    tokenizer.save_pretrained(out / spec.name)
-    for file in (out / spec.name).iterdir():
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    for file in folder.iterdir():
         file.chmod(0o644)
 
 
@@ -102,25 +138,31 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("src/collm/models/tiny"), help="folder that receives tiny-a and tiny-b")
     parser.add_argument("--steps", type=int, default=1200, help="optimizer steps of the first stage")
     parser.add_argument("--refine-steps", type=int, default=2000, help="optimizer steps of the second stage")
+    parser.add_argument("--extend-steps", type=int, default=4000, help="optimizer steps of the stage that adds the other tasks")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", choices=[*SPECS, "all"], default="all")
-    parser.add_argument("--check", action="store_true", help="train nothing; sample from the models in --out and print the figures")
+    parser.add_argument("--stage", choices=["strbuild", "extend", "all"], default="all")
+    parser.add_argument("--check", action="store_true", help="train nothing; play with the models in --out and print the figures")
     args = parser.parse_args()
     if args.check:
         print(json.dumps(check(args.out, args.seed)))
         return
-    chosen = list(SPECS) if args.model == "all" else [args.model]
-    workers = [
-        multiprocessing.get_context("spawn").Process(target=make, args=(SPECS[n], args.out, args.steps, args.refine_steps, args.seed))
-        for n in chosen
-    ]
+    chosen = [SPECS[name] for name in (SPECS if args.model == "all" else [args.model])]
+    if args.stage != "extend":
+        side_by_side(make, [(spec, args.out, args.steps, args.refine_steps, args.seed) for spec in chosen])
+    if args.stage != "strbuild":
+        side_by_side(extend, [(spec, args.out, args.extend_steps, args.seed) for spec in chosen])
+
+
+def side_by_side(job: Callable[..., None], arguments: Sequence[tuple[object, ...]]) -> None:
+    """Runs the job once per tuple, each in a process of its own. Raises SystemExit where one fails."""
+    workers = [multiprocessing.get_context("spawn").Process(target=job, args=each) for each in arguments]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    failed = [name for name, worker in zip(chosen, workers, strict=True) if worker.exitcode]
-    if failed:
-        raise SystemExit(f"training failed: {', '.join(failed)}")
+    if any(worker.exitcode for worker in workers):
+        raise SystemExit(f"{job.__name__} failed")
 
 
 if __name__ == "__main__":

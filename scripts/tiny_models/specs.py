@@ -37,6 +37,7 @@ class TinySpec:
 
     name: str
     vocab_size: int
+    extended_vocab_size: int
     hidden_size: int
     layers: int
     heads: int
@@ -80,6 +81,7 @@ class TinySpec:
 TINY_A = TinySpec(
     name="tiny-a",
     vocab_size=1024,
+    extended_vocab_size=2304,
     hidden_size=160,
     layers=3,
     heads=4,
@@ -95,6 +97,7 @@ TINY_A = TinySpec(
 TINY_B = TinySpec(
     name="tiny-b",
     vocab_size=896,
+    extended_vocab_size=2048,
     hidden_size=128,
     layers=4,
     heads=4,
