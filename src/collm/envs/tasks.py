@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collm.config.tasks import ArxivTask, StrBuildTask, TaskSection, TldrTask
+from collm.config.tasks import ArxivTask, HouseBuildTask, StrBuildTask, TaskSection, TldrTask
 from collm.envs.built_in import BuiltInTask
+from collm.envs.housebuild.task import HOUSEBUILD
 from collm.envs.strbuild.task import STRBUILD
 from collm.envs.writing.task import ARXIV, TLDR
 
 BUILT_IN: dict[type[TaskSection], BuiltInTask] = {
     StrBuildTask: STRBUILD,
+    HouseBuildTask: HOUSEBUILD,
     TldrTask: TLDR,
     ArxivTask: ARXIV,
 }

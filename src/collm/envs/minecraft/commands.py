@@ -5,7 +5,8 @@ Source: tasks.md "3. Minecraft: Common rules"; the details below that are silent
 linear in the length of the text.
 
 A task's command set is one line parser (`LineParser`): it gets the words of a line, the command word lower-cased and
-without its slash, and returns the command or None. StrBuild has `setblock_parser`; `accepted_commands` does the rest.
+without its slash, and returns the command or None. StrBuild has `setblock_parser`, HouseBuild those of
+`collm.envs.minecraft.fill`; `accepted_commands` does the rest.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 Cell = tuple[int, int, int]
 """Block coordinates (x, y, z), y up."""
@@ -46,15 +48,17 @@ class Setblock:
     block: str
 
 
-LineParser = Callable[[list[str]], Setblock | None]
+Command = TypeVar("Command")
+
+LineParser = Callable[[list[str]], Command | None]
 """Words of one line (command word first) -> the command, or None where the line is not an allowed one."""
 
 
 def fenced_text(text: str) -> str:
     """The text inside the first pair of code fences, or the whole text where there is no pair.
 
-    A lone word on the opening fence's own line is the language tag and is dropped; a tag followed by anything else stays
-    and makes a bad line.
+    A lone word on the first line that is not blank is taken for the language tag and dropped (even where it is a bare
+    `kill`, as in the recorded outputs); a tag followed by anything else stays and makes a bad line.
     """
     start = text.find(_FENCE)
     if start < 0:
@@ -63,7 +67,7 @@ def fenced_text(text: str) -> str:
     if end < 0:
         return text
     inside = text[start + len(_FENCE) : end]
-    first, newline, rest = inside.partition("\n")
+    first, newline, rest = inside.lstrip().partition("\n")
     return rest if newline and _LONE_WORD.fullmatch(first.strip()) else inside
 
 
@@ -98,7 +102,7 @@ def parse_block(word: str, palette: Collection[str]) -> str | None:
     return block if block == AIR or block in palette else None
 
 
-def setblock_parser(palette: Collection[str], box: Box) -> LineParser:
+def setblock_parser(palette: Collection[str], box: Box) -> LineParser[Setblock]:
     """A parser of `setblock x y z block` lines; words after the block are ignored."""
 
     def parse(words: list[str]) -> Setblock | None:
@@ -112,9 +116,9 @@ def setblock_parser(palette: Collection[str], box: Box) -> LineParser:
     return parse
 
 
-def accepted_commands(text: str, parse: LineParser, limit: int) -> list[Setblock]:
+def accepted_commands(text: str, parse: LineParser[Command], limit: int) -> list[Command]:
     """The first `limit` accepted commands of a response, in order. Only accepted lines count towards the limit."""
-    accepted: list[Setblock] = []
+    accepted: list[Command] = []
     for words in command_lines(text):
         if len(accepted) >= limit:
             break
