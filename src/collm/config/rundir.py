@@ -15,14 +15,16 @@ _MARKS = ("config.yaml", "metrics.jsonl", "checkpoints")
 
 
 @contextmanager
-def new_run_dir(config: Config, wanted: Path | None, parent: Path = Path("runs")) -> Iterator[Path]:
+def new_run_dir(config: Config, wanted: Path | None, parent: Path = Path("runs"), protocol: str | None = None) -> Iterator[Path]:
     """A fresh folder for a run: `wanted`, or the first free `runs/<task>-<method>-seed<seed>[-2, -3, ...]`.
+
+    With a `protocol` it is an evaluation's: `runs/eval-<task>-<protocol>-seed<seed>`.
 
     It is there when the block starts and gone after it if nothing was written. Raises RunFolderError where `wanted`
     holds a run, and where the folder cannot be made.
     """
     try:
-        folder = _made(wanted) if wanted is not None else _first_free(parent, _run_name(config))
+        folder = _made(wanted) if wanted is not None else _first_free(parent, _run_name(config, protocol))
     except OSError as error:
         raise RunFolderError(f"run folder {error.filename} cannot be made: {error.strerror}") from error
     try:
@@ -39,11 +41,11 @@ def existing_run(folder: Path) -> Path:
     return folder
 
 
-def _run_name(config: Config) -> str:
+def _run_name(config: Config, protocol: str | None) -> str:
     task = config.task.name
     if task == "custom" and config.task.env is not None:
         task = config.task.env.rpartition(":")[2]
-    return f"{task}-{config.method}-seed{config.seed}"
+    return f"{task}-{config.method}-seed{config.seed}" if protocol is None else f"eval-{task}-{protocol}-seed{config.seed}"
 
 
 def free_for_run(folder: Path) -> Path:

@@ -182,6 +182,12 @@ class EvaluationConfig(Section):
         default=64, ge=1, description="episodes sampled at the agents' temperature, spread over the test rows (at least one each)"
     )
     bootstrap: int = Field(default=2000, ge=100, description="resamples for the 95 % interval of the mean")
+    timed_turns: int = Field(
+        default=4, ge=0, description="collm eval: joint turns whose response time is measured, one call at a time; 0 = none"
+    )
+    discussion_rounds: int = Field(
+        default=1, ge=1, description="collm eval --protocol discussion: how often a turn's answers are exchanged and given again"
+    )
 
 
 class WandbConfig(Section):

@@ -19,7 +19,7 @@ from collm.evaluation.bootstrap import mean_interval
 from collm.models.seeds import derive_seed
 from collm.models.team import Policy
 from collm.rollout.branch import EpisodePlan, RolloutSettings
-from collm.rollout.collect import collect
+from collm.rollout.collect import Answerer, collect, decentralized
 from collm.types import Episode, StopReason, TaskRow
 
 
@@ -70,6 +70,35 @@ def summarise(episodes: Sequence[Episode], resamples: int, seed: int) -> Summary
     )
 
 
+def samples_per_row(episodes: int, rows: int) -> int:
+    """How many sampled episodes each test row gets when `episodes` are spread evenly, at least one each."""
+    return max(1, -(-episodes // rows))
+
+
+def play(
+    config: Config,
+    rows: Sequence[TaskRow | None],
+    make_env: Callable[[], TextEnv],
+    policies: Mapping[str, Policy],
+    executor: Executor,
+    on_turn: Callable[[], None],
+    per_row: int,
+    seed: int,
+    *,
+    greedy: bool,
+    answer: Answerer = decentralized,
+) -> list[Episode]:
+    """`per_row` episodes of every test row, row by row."""
+    kind = "greedy" if greedy else "sampled"
+    plans = [
+        EpisodePlan(f"eval-{kind}-{r}-{k}", row, derive_seed(seed, "eval", kind, r, k))
+        for r, row in enumerate(rows)
+        for k in range(per_row)
+    ]
+    settings = RolloutSettings(config.history, config.context_window, greedy, 0, config.training.episodes_in_flight)
+    return collect(plans, make_env, policies, settings, executor, on_turn, answer=answer)[0]
+
+
 def evaluate(
     config: Config,
     rows: Sequence[TaskRow | None],
@@ -84,17 +113,8 @@ def evaluate(
 
     Returns the sampled and the greedy summary and the sampled episodes.
     """
-    per_row = max(1, -(-episodes // len(rows)))
-    played: dict[bool, list[Episode]] = {}
-    for greedy, count in ((False, per_row), (True, 1)):
-        kind = "greedy" if greedy else "sampled"
-        plans = [
-            EpisodePlan(f"eval-{kind}-{r}-{k}", row, derive_seed(seed, "eval", kind, r, k))
-            for r, row in enumerate(rows)
-            for k in range(count)
-        ]
-        settings = RolloutSettings(config.history, config.context_window, greedy, 0, config.training.episodes_in_flight)
-        played[greedy], _ = collect(plans, make_env, policies, settings, executor, on_turn)
-    resamples = config.evaluation.bootstrap
-    sampled, greedy_summary = (summarise(played[g], resamples, derive_seed(seed, "bootstrap")) for g in (False, True))
-    return sampled, greedy_summary, played[False]
+    per_row = samples_per_row(episodes, len(rows))
+    sampled = play(config, rows, make_env, policies, executor, on_turn, per_row, seed, greedy=False)
+    greedy = play(config, rows, make_env, policies, executor, on_turn, 1, seed, greedy=True)
+    resamples, of_bootstrap = config.evaluation.bootstrap, derive_seed(seed, "bootstrap")
+    return summarise(sampled, resamples, of_bootstrap), summarise(greedy, resamples, of_bootstrap), sampled

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -29,6 +27,7 @@ from collm.models.loading import LoadedModel
 from collm.models.optim import Progress
 from collm.models.seeds import derive_seed
 from collm.models.team import Team, build_team
+from collm.models.workers import host_workers
 from collm.rollout.branch import EpisodePlan, RolloutSettings, TreeShape
 from collm.rollout.collect import RolloutCost, collect
 from collm.rollout.describe import describe
@@ -90,8 +89,7 @@ class Trainer:
                 self.folder = RunFolder.create(run_dir, config)
                 on_error.callback(self.folder.close)
                 self.folder.mark_live([n for n, given in (("models", models), ("env", env), ("rows", rows)) if given is not None])
-            workers, threads = _parallelism(len(self.team.hosts))
-            self._executor = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,))
+            self._executor = host_workers(len(self.team.hosts))
             self.learner = Learner(config, self.team, self._method, self._executor)
             every = config.algorithm.update_every
             self._online = None if every == "episode" else OnlineLearning(self.learner, every if isinstance(every, int) else None)
@@ -318,9 +316,3 @@ def _mean_metrics(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Several updates of one rollout in one row: means, and maxima where the name says so."""
     names = dict.fromkeys(key for row in rows for key in row)
     return {n: (max if "max_" in n else np.mean)([row[n] for row in rows if n in row]).__float__() for n in names}
-
-
-def _parallelism(n_hosts: int) -> tuple[int, int]:
-    """Worker threads (one per host) and torch threads in each, so that busy hosts share the cores and none waits."""
-    cores = len(os.sched_getaffinity(0))
-    return n_hosts, max(1, cores // min(n_hosts, cores))
