@@ -42,10 +42,10 @@ class Score:
     def metrics(self) -> dict[str, float]:
         """What is logged of it. Measures are given whether or not their level was reached."""
         seen = self.measures
-        earned = dict.fromkeys(LEVELS, 0.0) | dict(zip(LEVELS, self.levels, strict=False))
+        earned = [*self.levels, *[0.0] * (len(LEVELS) - len(self.levels))]
         return {
             "score": self.reward / self.max_reward,
-            **earned,
+            **{f"{level}_reward": value for level, value in zip(LEVELS, earned, strict=True)},
             "levels_passed": float(len(self.levels) - self.stopped),
             "tokens_1": float(seen.tokens[0]),
             "tokens_2": float(seen.tokens[1]),
