@@ -27,6 +27,10 @@ class EnvContractError(CollmError):
     """An environment that breaks the contract of `collm.envs.base`."""
 
 
+class EndpointError(CollmError):
+    """A model's endpoint that does not answer, or not as it should; names the address and what came."""
+
+
 class ContextOverflowError(CollmError):
     """A single prompt that does not fit into an agent's context window."""
 
