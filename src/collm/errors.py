@@ -41,3 +41,7 @@ class NonFiniteLossError(CollmError):
 
 class RunFolderError(CollmError):
     """A run folder that is missing, incomplete or already in use."""
+
+
+class SandboxError(CollmError):
+    """Untrusted code that cannot be run: a level that this machine does not give, an invalid test, or a failed sandbox process."""
