@@ -115,11 +115,10 @@ def _check_counts(row: Mapping[str, Any], counted: Counter[str], legend: Mapping
     for character, given in _mapping(row["count"], where).items():
         if character not in legend:
             raise DataError(f"{where}: character {_shown(character)} is not in the inventory ({', '.join(legend)})")
-        allowed = {counted[character], counted[character] + left_out} if legend[character] == AIR else {counted[character]}
-        if given not in allowed:
-            raise DataError(
-                f"{where}: {character!r} is {_shown(given)} and the layers have {counted[character]}; correct it or leave it out"
-            )
+        found = counted[character]
+        right = (found, found + left_out) if legend[character] == AIR else (found,)
+        if given not in right:
+            raise DataError(f"{where}: {character!r} is {_shown(given)} and the layers have {found}; correct it or leave it out")
 
 
 def _box(row: Mapping[str, Any], size: Cell, where: str) -> Box:
