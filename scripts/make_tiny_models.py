@@ -4,13 +4,12 @@
 
 takes about an hour on two CPU cores (one process per model, one thread each). Stage `strbuild` trains tokenizer and model on
 StrBuild alone, stage `extend` gives both more vocabulary and teaches them all five tasks. With the same seed, machine and
-library versions it writes the same weights. `--check` only plays with the models in `--out` and prints the figures.
+library versions it writes the same weights. How they act: `collm eval TASK --protocol parallel`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import random
 from collections.abc import Callable, Sequence
@@ -21,13 +20,10 @@ from tiny_models.demos import Example, demonstrations, encode, texts_of
 from tiny_models.extend import extend_model, extend_tokenizer
 from tiny_models.generic import generic_texts
 from tiny_models.mixture import mixed_examples, mixed_texts
-from tiny_models.sample import Player, play
 from tiny_models.specs import SPECS, TinySpec
 from tiny_models.tokenizer import train_tokenizer
 from tiny_models.train import Schedule, train
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase, Qwen3ForCausalLM
-
-from collm.config.tasks import StrBuildTask
+from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase, Qwen3ForCausalLM
 
 EXTEND_CHARACTERS = 4_000_000
 EXTEND_FRESH = 0.5
@@ -36,8 +32,6 @@ SHORT_SHARE = 0.4
 CAREFUL_SHARE = 0.45
 TOKENIZER_EPISODES = 1500
 TOKENIZER_GENERIC_TEXTS = 600
-CHECK_STRINGS = ("ICML", "CLIM", "LLM", "WAVE", "QUIZ", "HOUSE")
-CHECK_EPISODES_PER_STRING = 12
 
 
 def make(spec: TinySpec, out: Path, steps: int, refine_steps: int, seed: int) -> None:
@@ -123,16 +117,6 @@ def _examples(tokenizer: PreTrainedTokenizerBase, seed: int, tokens: int, short:
     return examples
 
 
-def check(out: Path, seed: int) -> dict[str, object]:
-    """Figures of the untrained team tiny-a + tiny-b at temperature 1, 4 turns, history full."""
-    torch.manual_seed(seed)
-    players = [Player(AutoModelForCausalLM.from_pretrained(out / name).eval(), AutoTokenizer.from_pretrained(out / name)) for name in SPECS]
-    figures: dict[str, object] = {"seed": seed, "others": list(CHECK_STRINGS[2:]), "episodes_per_string": CHECK_EPISODES_PER_STRING}
-    for label, strings in {"ICML": CHECK_STRINGS[:1], "CLIM": CHECK_STRINGS[1:2], "others": CHECK_STRINGS[2:]}.items():
-        figures[label] = play(players, [s for s in strings for _ in range(CHECK_EPISODES_PER_STRING)], StrBuildTask())
-    return figures
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("src/collm/models/tiny"), help="folder that receives tiny-a and tiny-b")
@@ -142,11 +126,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", choices=[*SPECS, "all"], default="all")
     parser.add_argument("--stage", choices=["strbuild", "extend", "all"], default="all")
-    parser.add_argument("--check", action="store_true", help="train nothing; play with the models in --out and print the figures")
     args = parser.parse_args()
-    if args.check:
-        print(json.dumps(check(args.out, args.seed)))
-        return
     chosen = [SPECS[name] for name in (SPECS if args.model == "all" else [args.model])]
     if args.stage != "extend":
         side_by_side(make, [(spec, args.out, args.steps, args.refine_steps, args.seed) for spec in chosen])
