@@ -35,12 +35,14 @@ class BuiltInTask:
     check_row: Callable[[Any, Mapping[str, Any], str], None]
     """(section, row, where it stands). Raises DataError naming the place, the field, what is wrong and how to mend it."""
     built_in_split: Split
-    paper_split: Split
-    """For the paper's data set, given by `task.data`."""
+    paper_split: Split | Callable[[Any], Split]
+    """For the paper's data set, given by `task.data`; a function of the section where the profiles split differently."""
     example: Mapping[str, Any]
     """What `task` is in a row for `collm score`."""
     find_row: Callable[[Mapping[str, Any], Callable[[], Sequence[Mapping[str, Any]]]], Mapping[str, Any]] = _row_itself
     """(`task` of a row for `collm score`, the rows of the data) -> the task row. Raises DataError where there is none."""
+    hub_splits: tuple[str, ...] = ()
+    """Splits of a Hub data set that are joined in this order where it has all of them."""
 
 
 def row_by_id(reference: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], field: str = "task_id") -> Mapping[str, Any]:

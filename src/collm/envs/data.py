@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,8 @@ def load_rows(task: TaskSection) -> tuple[list[TaskRow | None], list[TaskRow | N
 def all_rows(task: TaskSection) -> list[TaskRow]:
     """Every row of a task's data, each one checked. Raises DataError as `load_rows` does."""
     known = built_in(task)
-    located = read_rows(task.data) if task.data is not None else _built_in(task, known)
+    hub_splits = () if known is None else known.hub_splits
+    located = read_rows(task.data, hub_splits) if task.data is not None else _built_in(task, known)
     if known is not None:
         for where, row in located:
             known.check_row(task, row, where)
@@ -53,14 +54,18 @@ def _split(task: TaskSection) -> Split:
     known = built_in(task)
     if known is None:
         return Split("0:", "0:")
-    return known.built_in_split if task.data is None else known.paper_split
+    if task.data is None:
+        return known.built_in_split
+    split = known.paper_split
+    return split if isinstance(split, Split) else split(task)
 
 
-def read_rows(source: str) -> list[LocatedRow]:
-    """All rows of a file or of a Hub data set. A .csv gives text fields, .json a list of objects, .jsonl one object per line."""
+def read_rows(source: str, hub_splits: Sequence[str] = ()) -> list[LocatedRow]:
+    """All rows of a file or of a Hub data set. A .csv gives text fields, .json a list of objects, .jsonl one object per line;
+    a Hub data set its `hub_splits`, joined, where it has all of them, else its split `train` or its only one."""
     path = Path(source).expanduser()
     if path.suffix.lower() not in SUFFIXES and not _looks_like_path(source, path):
-        return _read_hub(source)
+        return _read_hub(source, hub_splits)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise DataError(
@@ -131,8 +136,7 @@ def _read_csv(source: str, text: str) -> list[LocatedRow]:
     return rows
 
 
-def _read_hub(name: str) -> list[LocatedRow]:
-    """The rows of a Hub data set: its split `train`, or its only one."""
+def _read_hub(name: str, wanted: Sequence[str]) -> list[LocatedRow]:
     import datasets  # slow to import, and not needed for local files
 
     try:
@@ -143,10 +147,16 @@ def _read_hub(name: str) -> list[LocatedRow]:
             f"check the name and the network, or give the path of a {', '.join(SUFFIXES)} file"
         ) from err
     splits = {str(split): data for split, data in loaded.items()}
+    if wanted and set(wanted) <= set(splits):
+        return [row for split in wanted for row in _located(name, split, splits[split])]
     if "train" not in splits and len(splits) != 1:
         raise DataError(f"task.data: {name} has no split train but {', '.join(splits)}; save the one you want as .jsonl and give its path")
     split = "train" if "train" in splits else next(iter(splits))
-    return [(f"{name}, split {split}, row {i}", dict(row)) for i, row in enumerate(splits[split])]
+    return _located(name, split, splits[split])
+
+
+def _located(name: str, split: str, data: Iterable[Any]) -> list[LocatedRow]:
+    return [(f"{name}, split {split}, row {i}", dict(row)) for i, row in enumerate(data)]
 
 
 def _decode(where: str, text: str) -> Any:

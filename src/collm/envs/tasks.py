@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collm.config.tasks import ArxivTask, HouseBuildTask, StrBuildTask, TaskSection, TldrTask
+from collm.config.tasks import ArxivTask, CoopHETask, HouseBuildTask, HumanEvalTask, MbppTask, StrBuildTask, TaskSection, TldrTask
 from collm.envs.built_in import BuiltInTask
+from collm.envs.coding.task import COOPHE, HUMANEVAL, MBPP
 from collm.envs.housebuild.task import HOUSEBUILD
 from collm.envs.strbuild.task import STRBUILD
 from collm.envs.writing.task import ARXIV, TLDR
@@ -13,6 +14,9 @@ BUILT_IN: dict[type[TaskSection], BuiltInTask] = {
     HouseBuildTask: HOUSEBUILD,
     TldrTask: TLDR,
     ArxivTask: ARXIV,
+    CoopHETask: COOPHE,
+    HumanEvalTask: HUMANEVAL,
+    MbppTask: MBPP,
 }
 
 

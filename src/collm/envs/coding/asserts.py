@@ -22,6 +22,8 @@ class Suite(NamedTuple):
     preamble: str
     """Imports and helper functions, before each test."""
     asserts: tuple[str, ...]
+    calls: str | None = CANDIDATE
+    """The name by which they call the entry point; None: its own."""
 
 
 def split_check(test_source: str, helpers: str = "") -> Suite:
@@ -56,7 +58,7 @@ def split_list(asserts: Sequence[str], setup: str = "") -> Suite:
     if not tests:
         raise DataError("is empty; give at least one assert")
     _parsed(setup)
-    return Suite(_seeded(setup.strip("\n"), "\n".join(asserts)), tuple(tests))
+    return Suite(_seeded(setup.strip("\n"), "\n".join(asserts)), tuple(tests), None)
 
 
 def _split_body(body: Sequence[ast.stmt]) -> tuple[str, ...]:
