@@ -13,7 +13,7 @@ from collm.envs.coding.asserts import CANDIDATE, Suite, split_check, split_list
 from collm.envs.coding.source import SourceError, parse_source
 from collm.errors import DataError
 
-CHECK_EXAMPLE = '{"task_id": "a/0", "prompt": "def f(x):\\n    ...", "entry_point": "f", "test": "def check(candidate):\\n    assert candidate(1) == 1"}'
+CHECK_EXAMPLE = '{"task_id": ..., "prompt": "def f(x): ...", "entry_point": "f", "test": "def check(candidate): assert candidate(1) == 1"}'
 
 
 @dataclass(frozen=True, slots=True)
