@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import sys
 import threading
@@ -184,7 +183,7 @@ def _check_python(job: Job) -> None:
     named = [("the preamble", job.preamble), *((f"test {number}", test) for number, test in enumerate(job.tests, start=1))]
     for name, code in named:
         try:
-            ast.parse(code)
+            compile(code, name, "exec", dont_inherit=True)
         except (SyntaxError, ValueError) as error:
             raise SandboxError(f"{name} is not valid Python: {error}: {code.strip()[:80]!r}") from error
 

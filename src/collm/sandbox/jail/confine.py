@@ -100,7 +100,7 @@ def _give_up_on_linux(means: Means, parent: int | None, writable: tuple[str, ...
     if means.landlock:
         landlock.restrict(means.landlock, (*means.library, *readable), ("/dev/null", *writable))
     if means.seccomp:
-        seccomp.install(means.machine, os.getpid())
+        seccomp.install(means.machine)
 
 
 def _limit_resources(bounds: Bounds) -> None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from types import CodeType
 from typing import Any, NoReturn
 
 from .captured import Captured, describe
@@ -19,12 +20,22 @@ from .proxies import Channel, FromProgram, Names, ProgramGoneError
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A program, and the test it is to pass; None: the program is only run."""
+    """A program, and the test it is to pass (None: it is only run), compiled with what comes before it."""
 
     program: str
-    preamble: str
-    test: str | None
+    preamble: CodeType
+    test: CodeType | None
+    modules: frozenset[str]
     bind: Mapping[str, str]
+
+
+def make_task(program: str, preamble: str, test: str | None, bind: Mapping[str, str]) -> Task:
+    """Compiles the trusted part, before the fork."""
+    before = compile(preamble, "<preamble>", "exec", dont_inherit=True)
+    if test is None:
+        return Task(program, before, None, frozenset(), bind)
+    modules = _modules(f"{preamble}\n{test}") - bind.keys()
+    return Task(program, before, compile(test, "<test>", "exec", dont_inherit=True), modules, bind)
 
 
 def evaluate(task: Task, channel: Channel, report_fd: int) -> NoReturn:
@@ -44,17 +55,18 @@ def evaluate(task: Task, channel: Channel, report_fd: int) -> NoReturn:
             _report(report_fd, {"event": "gone", "error": "the program broke the protocol"})
             os._exit(0)
     if task.test is not None:
-        _report(report_fd, _judge(task.preamble, task.test, task.bind, channel))
+        _report(report_fd, _judge(task, task.test, channel))
     os._exit(0)
 
 
-def _judge(preamble: str, test: str, bind: Mapping[str, str], channel: Channel) -> dict[str, Any]:
+def _judge(task: Task, test: CodeType, channel: Channel) -> dict[str, Any]:
     random.seed(0)
-    names = Names(channel, bind)
+    names = Names(channel, task.bind)
     with Captured() as captured:
-        _import_modules(f"{preamble}\n{test}", names, bind)
-        exec(compile(preamble, "<preamble>", "exec", dont_inherit=True), names)
-        exec(compile(test, "<test>", "exec", dont_inherit=True), names)
+        for module in task.modules:
+            names[module] = import_module(module)
+        exec(task.preamble, names)
+        exec(test, names)
     error = captured.error
     if channel.gone is not None:
         return {"event": "gone", "error": channel.gone}
@@ -68,16 +80,14 @@ def _judge(preamble: str, test: str, bind: Mapping[str, str], channel: Channel) 
     return {"event": "judged", "status": status, "error": describe(error)}
 
 
-def _import_modules(code: str, names: Names, bind: Mapping[str, str]) -> None:
-    """Imports the modules of the standard library that the code names without importing them, as in `math.isclose(f(2), 1.4)`.
+def _modules(code: str) -> frozenset[str]:
+    """The modules of the standard library of which the code names a member, as in `math.isclose(f(2), 1.4)`.
 
-    Otherwise such a name would be the program's, and the program would be asked whether its own result is right.
+    They are imported for it. Otherwise such a name would be the program's, and the program would be asked whether its own
+    result is right.
     """
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            name = node.value.id
-            if name in sys.stdlib_module_names and name not in bind:
-                names[name] = import_module(name)
+    names = {node.value.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)}
+    return frozenset(names & sys.stdlib_module_names)
 
 
 def _report(fd: int, report: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import socket
 from typing import Any, NoReturn
 
 from .confine import Bounds
-from .evaluator import Task
+from .evaluator import make_task
 from .frames import receive_json, send_json
 from .scratch import Scratch
 from .trial import Outcome, Site, run_trial
@@ -61,7 +61,7 @@ class Keeper:
             cpu_seconds=math.ceil(2 * limits["seconds"]) + 1,  # only for the case that the clock here stands still
             file_bytes=limits["file_kb"] << 10,
         )
-        task = Task(program=job["program"], preamble=job["preamble"], test=test, bind=job["bind"])
+        task = make_task(job["program"], job["preamble"], test, job["bind"])
         directory = self._scratch.fresh() if self._scratch else ""
         try:
             return run_trial(self._site, task, bounds, limits["seconds"], directory, limits["output_kb"] << 10)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
+from functools import cache
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -25,16 +27,24 @@ class MechanismError(Exception):
         self.reason = reason
 
 
+@cache
+def _function(name: str) -> Callable[..., int]:
+    return LIBC[name]
+
+
 def call(name: str, *args: int | bytes | ctypes.Array[ctypes.c_char] | ctypes.Structure | None) -> int:
     """Calls a function of the C library that returns -1 on failure; then raises OSError with its errno and name."""
-    converted = [
-        ctypes.c_long(arg) if isinstance(arg, int) else ctypes.byref(arg) if isinstance(arg, ctypes.Structure) else arg for arg in args
-    ]
-    result = LIBC[name](*converted)
+    result = _function(name)(*map(_converted, args))
     if result == -1:
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")
-    return int(result)
+    return result
+
+
+def _converted(arg: int | bytes | ctypes.Array[ctypes.c_char] | ctypes.Structure | None) -> object:
+    if isinstance(arg, int):
+        return ctypes.c_long(arg)
+    return ctypes.byref(arg) if isinstance(arg, ctypes.Structure) else arg
 
 
 def prctl(option: int, value: int, extra: int | ctypes.Structure = 0) -> None:

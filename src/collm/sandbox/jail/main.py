@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -45,6 +46,8 @@ def main(control_fd: int, parent: int, wanted: Sequence[str], library: Sequence[
         zygote, channel = _start_zygote(means, parent_fds)
         keeper = Keeper(Site(means, channel, parent_fds), scratch)
         _rehearse(keeper)
+        gc.collect()
+        gc.freeze()  # forks share what they have not touched, and the collector would touch everything
         send_json(control, {"event": "ready", "enforced": enforced(means), "scratch": scratch.path if scratch else None})
         keeper.serve(control)
     except MechanismError as error:
@@ -94,7 +97,7 @@ def _take(wanted: Sequence[str], library: tuple[str, ...]) -> Means:
     if "landlock" in wanted:
         abi = _landlock_version()
     if "seccomp" in wanted:
-        _try_in_a_fork("seccomp", lambda: seccomp.install(machine, os.getpid()))
+        _try_in_a_fork("seccomp", lambda: seccomp.install(machine))
     means = Means(machine, "namespaces" in wanted, "seccomp" in wanted, abi, _can_become_nobody(library), library)
     if os.geteuid() == 0 and not (means.nobody or means.namespaces or means.landlock):
         raise MechanismError(

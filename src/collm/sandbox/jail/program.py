@@ -16,7 +16,7 @@ import sys
 import traceback
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from .captured import Captured, describe, one_line
 from .frames import receive_frame, send_frame
@@ -38,11 +38,21 @@ class _Ending:
     error: BaseException
 
 
+def prepare() -> None:
+    """Standard streams, environment and random numbers as every program finds them. Done once, before the forks."""
+    sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, "r", closefd=False)), encoding="utf-8")
+    sys.stdout = sys.__stdout__ = _text_stream(1, line_buffering=False)
+    sys.stderr = sys.__stderr__ = _text_stream(2, line_buffering=True)
+    os.environ.clear()  # noqa: TID251 - emptied, not read
+    random.seed(0)
+    sys.argv = [_FILE_NAME]
+
+
 def serve() -> NoReturn:
-    """Executes the program that comes first, then answers until there are no more questions."""
+    """Executes the program that comes first, then answers until there are no more questions. After `prepare`, in a fork."""
     pipes = _Pipes()
     source, alone = pipes.receive()
-    stdout = _fresh_interpreter_state()
+    stdout = sys.stdout
     module = _module(source, "__main__" if alone else "program")
     ending = _execute(source, module)
     if alone:
@@ -90,23 +100,12 @@ def _raised(error: BaseException) -> tuple[Any, ...]:
     return ("raised", type(error).__qualname__, bases, one_line(text))
 
 
-def _fresh_interpreter_state() -> io.TextIOWrapper:
-    """Standard streams, environment and random numbers as a program finds them, the same every time. Returns sys.stdout."""
-    sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, "r", closefd=False)), encoding="utf-8")
-    sys.stdout = sys.__stdout__ = _text_stream(1, line_buffering=False)
-    sys.stderr = sys.__stderr__ = _text_stream(2, line_buffering=True)
-    os.environ.clear()  # noqa: TID251 - emptied, not read
-    random.seed(0)
-    sys.argv = [_FILE_NAME]
-    return sys.stdout
-
-
 def _text_stream(fd: int, line_buffering: bool) -> io.TextIOWrapper:
     raw = io.BufferedWriter(io.FileIO(fd, "w", closefd=False))
     return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", line_buffering=line_buffering)
 
 
-def _flush(stream: io.TextIOWrapper) -> None:
+def _flush(stream: TextIO) -> None:
     with Captured():  # the program may have closed it
         stream.flush()
 
@@ -143,7 +142,7 @@ def _failed(ending: _Ending) -> tuple[str, str, str]:
     return ("failed", "load_error" if ending.kind == "exited" else ending.kind, text)
 
 
-def _end_alone(ending: _Ending | None, stdout: io.TextIOWrapper, pipes: _Pipes) -> NoReturn:
+def _end_alone(ending: _Ending | None, stdout: TextIO, pipes: _Pipes) -> NoReturn:
     """Ends a program without tests as Python itself does: error printed, handlers run, streams flushed, an exit code left."""
     code = 0
     if ending is not None and isinstance(ending.error, SystemExit):

@@ -27,6 +27,7 @@ def zygote_main(sock: socket.socket, means: Means, keeper: int | None) -> NoRetu
     """Serves the keeper until it goes away. `keeper`: its process id where it can be seen from here."""
     if on_linux():
         die_with_parent(keeper)
+    program.prepare()
     gc.collect()
     gc.freeze()
     wake, wake_end = os.pipe()
