@@ -1,4 +1,4 @@
-"""The command line: `collm train | eval | score | list | config | verify`."""
+"""The command line: `collm train | eval | show | score | compare | list | config | verify`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 import collm
+from collm.cli.catalog import config, list_
 from collm.cli.compare import compare
 from collm.cli.evaluate import evaluate
 from collm.cli.score import score
-from collm.cli.show import config, list_
+from collm.cli.show import show
 from collm.cli.train import train
 from collm.cli.verify import verify
 from collm.errors import CollmError
@@ -28,6 +29,7 @@ app = typer.Typer(
 app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("score")(score)
+app.command("show")(show)
 app.command("compare")(compare)
 app.command("list")(list_)
 app.command("config")(config)

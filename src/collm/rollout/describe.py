@@ -1,10 +1,13 @@
-"""An episode as one JSON object for `episodes.jsonl`."""
+"""An episode as one JSON object for `episodes.jsonl`, and back."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from collm.types import Episode
+import numpy as np
+
+from collm.types import Episode, GlobalInfo, JointTransition, StopReason, Turn
 
 
 def describe(episode: Episode) -> dict[str, Any]:
@@ -27,6 +30,7 @@ def describe(episode: Episode) -> dict[str, Any]:
                 "response_ids": turn.response_ids,
                 "stop": turn.stop.value,
                 "behaviour_logprob": turn.behaviour_logprob,
+                "kept_mass": turn.kept_mass,
                 "dropped_turns": turn.dropped_turns,
             }
         actions.append(
@@ -36,6 +40,7 @@ def describe(episode: Episode) -> dict[str, Any]:
                 **({"greedy": True} if tr.greedy else {}),
                 "agents": agents,
                 "global_info": tr.info.text,
+                "features": tr.info.features.tolist(),
                 "reward": tr.reward,
                 "terminated": tr.terminated,
                 "truncated": tr.truncated,
@@ -46,3 +51,46 @@ def describe(episode: Episode) -> dict[str, Any]:
             }
         )
     return {"id": episode.id, "update": episode.update, "task": episode.task, "seed": episode.seed, "turns": actions}
+
+
+def restore(row: Mapping[str, Any]) -> Episode:
+    """The episode of a row, without what only training needs (what stands upcoming, old log-probabilities, versions).
+
+    Raises KeyError, TypeError, ValueError or IndexError for a row that `describe` did not write.
+    """
+    episode = Episode(row["id"], row["task"], row["seed"], row["update"], [])
+    for index, action in enumerate(row["turns"]):
+        parent = action["parent"] if "parent" in action else (index - 1 if index else None)
+        before = episode.transitions[parent].turns if parent is not None else {}
+        episode.transitions.append(
+            JointTransition(
+                turn=action["turn"],
+                turns={name: _turn(part, before.get(name)) for name, part in action["agents"].items()},
+                info=GlobalInfo(action["global_info"], np.array(action["features"], dtype=np.float32)),
+                reward=action["reward"],
+                terminated=action["terminated"],
+                truncated=action["truncated"],
+                metrics=action["metrics"],
+                details=action.get("details", {}),
+                parent=parent,
+                picks=action.get("picks", {}),
+                greedy=action.get("greedy", False),
+                values=action.get("values", {}),
+                advantages=action.get("advantages", {}),
+            )
+        )
+    return episode
+
+
+def _turn(part: Mapping[str, Any], before: Turn | None) -> Turn:
+    past: Sequence[int] = before.context_ids + before.response_ids if before is not None and part["continues_history"] else ()
+    return Turn(
+        observation=part["observation"],
+        context_ids=(*past, *part["prompt_ids"]),
+        response_ids=tuple(part["response_ids"]),
+        text=part["text"],
+        stop=StopReason(part["stop"]),
+        behaviour_logprob=part["behaviour_logprob"],
+        kept_mass=part["kept_mass"],
+        dropped_turns=part["dropped_turns"],
+    )

@@ -1,0 +1,132 @@
+"""A log of episodes (`episodes.jsonl`, `eval_episodes.jsonl`): what is in it, and one episode of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from collm.errors import RunFolderError
+from collm.rollout.describe import restore
+from collm.types import Episode, TaskRow
+
+LOG, EVAL_LOG = "episodes.jsonl", "eval_episodes.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the log."""
+
+    id: str
+    update: int
+    """As in metrics.jsonl, from 1: the update in whose rollout it was played."""
+    team_return: float
+    """Undiscounted sum of its rewards; of a tree the mean over its samples at every node."""
+    turns: int
+    """Turns of its longest path."""
+    joint_actions: int
+    solved: bool
+    """A path of it ended before the turn limit."""
+    task: TaskRow | None
+    line: int
+    offset: int
+    """Where its line begins in the file, in bytes."""
+
+
+class EpisodeLog:
+    """The episodes of one log, oldest first. Holds what a list needs; `read` fetches an episode from the file."""
+
+    def __init__(self, path: Path, entries: Sequence[Entry], update: int | None = None) -> None:
+        self.path = path
+        self.entries = list(entries)
+        self._update = update
+
+    @classmethod
+    def open(cls, run_dir: Path, log: str = LOG) -> EpisodeLog:
+        """Raises RunFolderError where the run has no such log, none in it, or a line that is no episode."""
+        path = run_dir / log
+        if not path.is_file():
+            made_by = f"`collm eval {run_dir}` writes it" if log == EVAL_LOG else f"is {run_dir} a run folder, and has it made its first update?"
+            raise RunFolderError(f"{path} does not exist; {made_by}")
+        entries: list[Entry] = []
+        offset = 0
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.endswith(b"\n"):
+                    break  # a run is writing this one just now
+                entries.append(_entry(_parse(line, path, number), number, offset))
+                offset += len(line)
+        if not entries:
+            raise RunFolderError(f"{path} holds no episode: logging.episodes_per_update is 0, or the run has made no update yet")
+        return cls(path, entries)
+
+    def of_update(self, update: int) -> EpisodeLog:
+        """The episodes of one update, numbered as in metrics.jsonl. Raises RunFolderError where there is none."""
+        chosen = [entry for entry in self.entries if entry.update == update]
+        if not chosen:
+            known = sorted({entry.update for entry in self.entries})
+            near = min(known, key=lambda u: abs(u - update))
+            raise RunFolderError(f"{self.path} has no episode of update {update}; it has updates {known[0]} to {known[-1]}, nearest {near}")
+        return EpisodeLog(self.path, chosen, update)
+
+    def find(self, wanted: str) -> Entry:
+        """The episode of an id, leading zeros or not; of several the newest. Raises RunFolderError that names the nearest ids."""
+        for entry in reversed(self.entries):
+            if entry.id == wanted or (wanted.isdecimal() and entry.id.isdecimal() and int(entry.id) == int(wanted)):
+                return entry
+        place = f"{self.path} has no episode {wanted}" + (f" in update {self._update}" if self._update is not None else "")
+        raise RunFolderError(f"{place}; nearest: {', '.join(self._nearest(wanted))}")
+
+    def best(self) -> Entry:
+        """The highest return; of equals the newest."""
+        return max(self.entries, key=lambda e: (e.team_return, e.line))
+
+    def worst(self) -> Entry:
+        """The lowest return; of equals the newest."""
+        return min(self.entries, key=lambda e: (e.team_return, -e.line))
+
+    def read(self, entry: Entry) -> Episode:
+        """The whole episode."""
+        with self.path.open("rb") as f:
+            f.seek(entry.offset)
+            return _parse(f.readline(), self.path, entry.line)
+
+    def _nearest(self, wanted: str) -> list[str]:
+        ids = list(dict.fromkeys(e.id for e in self.entries))
+        numbers = [i for i in ids if i.isdecimal()]
+        if wanted.isdecimal() and numbers:
+            return sorted(sorted(numbers, key=lambda i: abs(int(i) - int(wanted)))[:3])
+        return get_close_matches(wanted, ids, n=3, cutoff=0.0)
+
+
+def _entry(episode: Episode, line: int, offset: int) -> Entry:
+    sampled = [tr for tr in episode.transitions if not tr.greedy]
+    return Entry(
+        id=episode.id,
+        update=episode.update + 1,
+        team_return=episode.discounted_return(1.0),
+        turns=max(tr.turn for tr in sampled) + 1,
+        joint_actions=len(episode.transitions),
+        solved=any(tr.terminated for tr in sampled),
+        task=episode.task,
+        line=line,
+        offset=offset,
+    )
+
+
+def _parse(line: bytes, path: Path, number: int) -> Episode:
+    place = f"{path}, line {number}"
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise RunFolderError(f"{place}: not JSON ({error}); take the line out, or restore the file") from error
+    try:
+        episode = restore(row)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        what = f"no field {error}" if isinstance(error, KeyError) else str(error)
+        raise RunFolderError(f"{place}: not an episode as this version of collm writes them ({what})") from error
+    if not episode.transitions:
+        raise RunFolderError(f"{place}: an episode without turns")
+    return episode

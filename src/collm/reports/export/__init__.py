@@ -1,0 +1,1 @@
+"""Builds as files for people: pictures, Minecraft functions, schematics."""
