@@ -3,60 +3,62 @@
 from __future__ import annotations
 
 import ast
-import json
-import os
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from types import CodeType
-from typing import Any, NoReturn
+from typing import Any
 
 from .captured import Captured, describe
 from .frames import send_frame
 from .proxies import Channel, FromProgram, Names, ProgramGoneError
 
+FAILURES = ("syntax_error", "load_error", "memory")
+"""Ways in which a program can fail to load, in its own words."""
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A program, and the test it is to pass (None: it is only run), compiled with what comes before it."""
+    """A program and the tests it is to pass (none: it is only run), compiled with what comes before each of them."""
 
     program: str
     preamble: CodeType
-    test: CodeType | None
+    tests: tuple[CodeType, ...]
     modules: frozenset[str]
     bind: Mapping[str, str]
 
 
-def make_task(program: str, preamble: str, test: str | None, bind: Mapping[str, str]) -> Task:
+def make_task(program: str, preamble: str, tests: Sequence[str], bind: Mapping[str, str]) -> Task:
     """Compiles the trusted part, before the fork."""
     before = compile(preamble, "<preamble>", "exec", dont_inherit=True)
-    if test is None:
-        return Task(program, before, None, frozenset(), bind)
-    modules = _modules(f"{preamble}\n{test}") - bind.keys()
-    return Task(program, before, compile(test, "<test>", "exec", dont_inherit=True), modules, bind)
+    compiled = tuple(compile(test, "<test>", "exec", dont_inherit=True) for test in tests)
+    modules = frozenset[str]().union(*(_modules(code) for code in (preamble, *tests)))
+    return Task(program, before, compiled, modules - bind.keys(), bind)
 
 
-def evaluate(task: Task, channel: Channel, report_fd: int) -> NoReturn:
-    """Reports `loaded` and then what came of the test, or why there was no test, and ends this process."""
+def evaluate(task: Task, number: int, channel: Channel, report_fd: int) -> dict[str, Any]:
+    """Has the program loaded, reports that, and judges one test. Returns the final report.
+
+    Its `event` is `judged`, `not_loaded` (the program failed), `done` (there is no test) or `gone` (no answer came).
+    """
     try:
-        loaded = channel.start(task.program, alone=task.test is None)
+        loaded = channel.start(task.program, alone=not task.tests)
     except ProgramGoneError as error:
-        _report(report_fd, {"event": "gone", "error": str(error)})
-        os._exit(0)
+        return {"event": "gone", "error": str(error)}
+    except MemoryError:
+        return {"event": "gone", "error": "the program broke the protocol: an answer that does not fit into the memory allowed"}
     match loaded:
         case ("ready",):
-            _report(report_fd, {"event": "loaded"})
-        case ("failed", str(kind), str(text)):
-            _report(report_fd, {"event": "not_loaded", "status": kind, "error": text})
-            os._exit(0)
+            if not task.tests:
+                return {"event": "done", "error": ""}
+            send_frame(report_fd, b'{"event": "loaded"}')
+            return _judge(task, task.tests[number], channel)
+        case ("failed", str(kind), str(text)) if kind in FAILURES:
+            return {"event": "not_loaded", "status": kind, "error": text}
         case _:
-            _report(report_fd, {"event": "gone", "error": "the program broke the protocol"})
-            os._exit(0)
-    if task.test is not None:
-        _report(report_fd, _judge(task, task.test, channel))
-    os._exit(0)
+            return {"event": "gone", "error": "the program broke the protocol"}
 
 
 def _judge(task: Task, test: CodeType, channel: Channel) -> dict[str, Any]:
@@ -88,7 +90,3 @@ def _modules(code: str) -> frozenset[str]:
     """
     names = {node.value.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)}
     return frozenset(names & sys.stdlib_module_names)
-
-
-def _report(fd: int, report: dict[str, Any]) -> None:
-    send_frame(fd, json.dumps(report).encode("ascii"))

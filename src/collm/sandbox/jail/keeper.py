@@ -6,10 +6,12 @@ import math
 import os
 import signal
 import socket
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from .confine import Bounds
 from .evaluator import make_task
+from .evaluators import TESTS_AT_MOST, Evaluator
 from .frames import receive_json, send_json
 from .scratch import Scratch
 from .trial import Outcome, Site, run_trial
@@ -37,37 +39,72 @@ class Keeper:
     def run(self, job: dict[str, Any]) -> dict[str, Any]:
         """The verdict on a job, as plain data: status, error, results, seconds, output."""
         tests: list[str] = job["tests"]
-        first = self._trial(job, tests[0] if tests else None)
-        seconds, status, error, results = first.load_seconds + first.seconds, "ok", "", list[Result]()
-        if not first.loaded:
-            status, error = _ending(first, job)
-            results = [(_STATUS_OF_TESTS[status], error, 0.0) for _ in tests]
-        elif tests:
-            results.append(_result(first, job))
-            for test in tests[1:]:
+        trials = _Trials(self._site, self._scratch, job)
+        try:
+            first = trials.next()
+            seconds, status, error, results = first.load_seconds + first.seconds, "ok", "", list[Result]()
+            if not first.loaded:
+                status, error = _ending(first, job)
+                results = [(_STATUS_OF_TESTS[status], error, 0.0) for _ in tests]
+            elif tests:
+                results.append(_result(first, job))
+            while len(results) < len(tests):
                 if _too_many_timeouts(results, job):
                     results.append(_NOT_RUN)
                     continue
-                outcome = self._trial(job, test)
+                outcome = trials.next()
                 seconds += outcome.load_seconds + outcome.seconds
                 results.append(_result(outcome, job))
+        finally:
+            trials.close()
         output = first.output.decode("utf-8", "replace")
         return {"status": status, "error": error, "results": results, "seconds": seconds, "output": output}
 
-    def _trial(self, job: dict[str, Any], test: str | None) -> Outcome:
+
+class _Trials:
+    """The trials of a job in the order of its tests, with one evaluator for as long as it serves."""
+
+    def __init__(self, site: Site, scratch: Scratch | None, job: dict[str, Any]) -> None:
         limits = job["limits"]
-        bounds = Bounds(
+        self._site = site
+        self._scratch = scratch
+        self._seconds: float = limits["seconds"]
+        self._output_bytes: int = limits["output_kb"] << 10
+        self._bounds = Bounds(
             memory_bytes=limits["memory_mb"] << 20,
-            cpu_seconds=math.ceil(2 * limits["seconds"]) + 1,  # only for the case that the clock here stands still
+            cpu_seconds=math.ceil(2 * self._seconds) + 1,  # only for the case that the clock here stands still
             file_bytes=limits["file_kb"] << 10,
         )
-        task = make_task(job["program"], job["preamble"], test, job["bind"])
+        self._task = make_task(job["program"], job["preamble"], job["tests"], job["bind"])
+        self._evaluator: Evaluator | None = None
+        self._count = 0
+
+    def next(self) -> Outcome:
+        """Does the next test, or runs the program where there are none."""
+        if self._evaluator is None:
+            some = self._task.tests[self._count : self._count + TESTS_AT_MOST]
+            self._evaluator = Evaluator(self._site.means, replace(self._task, tests=some), self._bounds)
+        self._count += 1
         directory = self._scratch.fresh() if self._scratch else ""
+        alone = not self._task.tests
         try:
-            return run_trial(self._site, task, bounds, limits["seconds"], directory, limits["output_kb"] << 10)
+            outcome = run_trial(self._site, self._evaluator, alone, self._bounds, self._seconds, directory, self._output_bytes)
         finally:
             if self._scratch:
                 self._scratch.empty()
+        if self._evaluator.done or not _ended_well(outcome):
+            self.close()
+        return outcome
+
+    def close(self) -> None:
+        if self._evaluator is not None:
+            self._evaluator.close()
+            self._evaluator = None
+
+
+def _ended_well(outcome: Outcome) -> bool:
+    """Whether the evaluator is as good as new after a test."""
+    return outcome.report is not None and outcome.report["event"] == "judged" and outcome.report["status"] != "memory"
 
 
 def _too_many_timeouts(results: list[Result], job: dict[str, Any]) -> bool:

@@ -1,21 +1,19 @@
-"""One run of a program, with one test or none: a program process, an evaluator process, and a clock."""
+"""One run of a program, with one test or none: a program process, the evaluator, and a clock."""
 
 from __future__ import annotations
 
 import json
 import os
 import select
-import signal
 import socket
 import time
 from dataclasses import asdict, dataclass
-from typing import Any, NoReturn
+from typing import Any
 
-from .confine import Bounds, Means, confine
-from .evaluator import Task, evaluate
-from .frames import receive_frame, receive_json, send_frame
+from .confine import Bounds, Means
+from .evaluators import Evaluator
+from .frames import receive_frame, receive_json
 from .libc import MechanismError
-from .proxies import Channel
 from .zygote import send_request
 
 _MAX_REPORT_BYTES = 1 << 16
@@ -56,62 +54,33 @@ class Outcome:
     output: bytes = b""
 
 
-def run_trial(site: Site, task: Task, bounds: Bounds, seconds: float, directory: str, output_bytes: int) -> Outcome:
-    """Runs to the end or to a time-out: `seconds` for loading and again for the test. Leaves no process behind.
+def run_trial(site: Site, evaluator: Evaluator, alone: bool, bounds: Bounds, seconds: float, directory: str, output_bytes: int) -> Outcome:
+    """Does the evaluator's next test, to the end or to a time-out: `seconds` for loading and again for the test.
 
-    Raises MechanismError where one of the processes could not be confined, and ParentGoneError.
+    Leaves no program process behind. Raises MechanismError where one of the processes could not be confined, and
+    ParentGoneError.
     """
-    questions, questions_end = os.pipe()
-    answers, answers_end = os.pipe()
+    ends = evaluator.next()
     output, output_end = os.pipe()
-    reports, reports_end = os.pipe()
-    send_request(site.zygote, {"do": "start", "bounds": asdict(bounds), "directory": directory}, [questions, answers_end, output_end])
-    for fd in (questions, answers_end, output_end):
+    fds = [ends.questions, ends.answers, output_end]
+    send_request(site.zygote, {"do": "start", "bounds": asdict(bounds), "directory": directory}, fds)
+    for fd in fds:
         os.close(fd)
-    started = receive_json(site.zygote)
-    evaluator = 0
-    if started["event"] == "started":
-        evaluator = os.fork()
-        if evaluator == 0:
-            try:
-                keep = {questions_end, answers, reports_end}
-                _become_evaluator(site, task, bounds, keep, Channel(questions_end, answers), reports_end)
-            finally:
-                os._exit(121)
-    for fd in (questions_end, answers, reports_end):
-        os.close(fd)
-    watch = _Watch(site, task.test is None, reports, output, output_bytes, seconds)
     try:
+        started = receive_json(site.zygote)
         if started["event"] != "started":
             raise MechanismError("confinement", started["error"])
-        watch.wait()
-        if watch.outcome.report is not None and watch.outcome.report["event"] == "unconfined":
-            raise MechanismError("confinement", watch.outcome.report["error"])
+        watch = _Watch(site, alone, evaluator.reports, output, output_bytes, seconds)
+        try:
+            watch.wait()
+        finally:
+            watch.end_program()
     finally:
-        if evaluator:
-            watch.end_processes(evaluator)
-        os.close(reports)
         os.close(output)
+    report = watch.outcome.report
+    if report is not None and report["event"] == "unconfined":
+        raise MechanismError("confinement", report["error"])
     return watch.outcome
-
-
-def _become_evaluator(site: Site, task: Task, bounds: Bounds, keep: set[int], channel: Channel, reports_end: int) -> NoReturn:
-    null = os.open("/dev/null", os.O_RDWR)
-    for target in (0, 1, 2):
-        os.dup2(null, target)
-    first = 3
-    for fd in sorted(keep):
-        os.closerange(first, fd)
-        first = fd + 1
-    os.closerange(first, os.sysconf("SC_OPEN_MAX"))
-    os.setsid()
-    tight = Bounds(memory_bytes=bounds.memory_bytes, cpu_seconds=bounds.cpu_seconds, file_bytes=0)
-    try:
-        confine(site.means, tight, None, writable=())
-    except MechanismError as error:
-        send_frame(reports_end, json.dumps({"event": "unconfined", "error": error.reason}).encode("ascii"))
-        os._exit(121)
-    evaluate(task, channel, reports_end)
 
 
 class _Watch:
@@ -145,11 +114,9 @@ class _Watch:
     def _finished(self) -> bool:
         report = self.outcome.report
         ended = self.outcome.wait_status is not None
-        if self._alone:
-            return ended and not self._evaluating
-        if report is not None and report["event"] in ("judged", "not_loaded", "unconfined"):
+        if report is not None and report["event"] in ("judged", "not_loaded", "unconfined") and not self._alone:
             return True
-        return ended and not self._evaluating
+        return ended and (report is not None or not self._evaluating)
 
     def _handle(self, fd: int) -> None:
         if fd == self._output:
@@ -177,16 +144,14 @@ class _Watch:
             return
         if report["event"] != "loaded":
             self.outcome.report = report
-        elif not self._alone:
+        else:
             now = time.monotonic()
             self.outcome.loaded = True
             self.outcome.load_seconds = now - self._started
             self._started = now
 
-    def end_processes(self, evaluator: int) -> None:
-        """Ends both processes, where they have not ended, and takes what output is left in the pipe."""
-        os.kill(evaluator, signal.SIGKILL)
-        os.waitpid(evaluator, 0)
+    def end_program(self) -> None:
+        """Ends the program's process, where it has not ended, and takes what output is left in the pipe."""
         if self.outcome.wait_status is None:
             send_request(self._site.zygote, {"do": "kill"}, [])
             receive_json(self._site.zygote)
