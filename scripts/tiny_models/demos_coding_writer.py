@@ -9,6 +9,7 @@ variety to select from.
 from __future__ import annotations
 
 import random
+import re
 
 from tiny_models.demos_coding_family import AGGREGATES, FILTERS, TRANSFORMS, Composition
 
@@ -108,9 +109,7 @@ def _main(result: str, items: str) -> str:
 def _spoil(rng: random.Random, code: str) -> str:
     """The code, now and then without its return or with a slip of syntax."""
     if rng.random() < BROKEN:
-        return "\n".join(
-            line.replace("    return ", "    items = ", 1) if line.startswith("    return ") else line for line in code.split("\n")
-        )
+        return re.sub(r"^    return ", "    items = ", code, flags=re.MULTILINE)
     if rng.random() >= BROKEN:
         return code
     match rng.choice(["colon", "bracket", "indent"]):
