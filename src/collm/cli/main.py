@@ -12,6 +12,7 @@ import collm
 from collm.cli.catalog import config, list_
 from collm.cli.compare import compare
 from collm.cli.evaluate import evaluate
+from collm.cli.sandbox import sandbox
 from collm.cli.score import score
 from collm.cli.show import show
 from collm.cli.train import train
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("score")(score)
+app.command("sandbox")(sandbox)
 app.command("show")(show)
 app.command("compare")(compare)
 app.command("list")(list_)

@@ -42,17 +42,22 @@ def start_worker(level: Level, without: Collection[str]) -> tuple[Worker, tuple[
 
 
 def _check(level: Level, missing: dict[str, str]) -> None:
-    if level == Level.FULL:
-        lacking = [name for name in ("namespaces", "seccomp") if name in missing]
-    elif level == Level.FILTERED:
-        lacking = [name for name in ("seccomp",) if name in missing]
-        lacking += ["landlock"] if {"landlock", "namespaces"} <= missing.keys() else []
-    else:
-        lacking = []
-    if lacking:
-        why = "; ".join(f"{name} ({missing[name]})" for name in lacking)
-        lower = [f"{name.value!r} ({_MEANING[name]})" for name in _MEANING if name != level]
-        raise SandboxError(
-            f"the sandbox level {level.value!r} cannot be had on this machine, which does not give: {why}. "
-            f"Untrusted programs are not run with less unless a lower level is asked for by name: {' or '.join(lower)}"
-        )
+    lacking = _lacking(level, missing)
+    if not lacking:
+        return
+    why = "; ".join(f"{name} ({missing[name]})" for name in lacking)
+    lower = [f"{name.value!r} ({_MEANING[name]})" for name in _MEANING if name != level and not _lacking(name, missing)]
+    raise SandboxError(
+        f"the sandbox level {level.value!r} cannot be had on this machine, which does not give: {why}. "
+        f"Untrusted programs are not run with less unless a lower level is asked for by name: {' or '.join(lower)}"
+    )
+
+
+def _lacking(level: Level, missing: Collection[str]) -> list[str]:
+    """The mechanisms that a level needs and that are missing."""
+    if level == Level.RLIMITS:
+        return []
+    needed = ["namespaces", "seccomp"] if level == Level.FULL else ["seccomp"]
+    if level == Level.FILTERED and "namespaces" in missing:
+        needed.append("landlock")
+    return [name for name in needed if name in missing]
