@@ -97,7 +97,7 @@ def _demonstrations(task: WritingTask, rng: random.Random, episodes: int, carefu
 
 def play(task: WritingTask, rng: random.Random, careful: float) -> tuple[list[Dialogue], float]:
     """One episode: every agent's dialogue, and the reward."""
-    source = _fresh_source(task, rng)
+    source = fresh_source(task, rng)
     alone = rng.random() < ALONE
     env = WritingEnv(task.section, 1 if alone else 2)
     observations, _ = env.reset(seed=0, options={"task": {COLUMN[task.name]: source.text}})
@@ -108,7 +108,7 @@ def play(task: WritingTask, rng: random.Random, careful: float) -> tuple[list[Di
     return dialogues, env.step(actions)[1]["agent_0"]
 
 
-def _fresh_source(task: WritingTask, rng: random.Random) -> Source:
+def fresh_source(task: WritingTask, rng: random.Random) -> Source:
     """A source that is none of the built-in test rows."""
     while True:
         source = task.compose(rng)

@@ -52,8 +52,9 @@ def compose_post(rng: random.Random, scene_number: int | None = None) -> Source:
         told = [rng.choice(scene[part]) for part in ("starts", "troubles", "tries")]
         told += [rng.choice(parts["feelings"]), rng.choice(parts["questions"])]
         title, post = fill(rng.choice(parts["titles"]), slots), fill(" ".join(told), {**slots, "other": other})
-        if LEAST_WORDS <= len(post.split()) <= MOST_WORDS:
-            return Source(f"SUBREDDIT: r/{scene['subreddit']}\n\nTITLE: {title}\n\nPOST: {post}\n\nTL;DR:", slots)
+        text = f"SUBREDDIT: r/{scene['subreddit']}\n\nTITLE: {title}\n\nPOST: {post}\n\nTL;DR:"
+        if LEAST_WORDS <= len(post.split()) <= MOST_WORDS and all(slot.lower() in text.lower() for slot in slots.values()):
+            return Source(text, slots)
 
 
 def compose_abstract(rng: random.Random, field_number: int | None = None) -> Source:
