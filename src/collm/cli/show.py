@@ -79,5 +79,5 @@ def _show_episode(log: EpisodeLog, entry: Entry, played: Episode, leaf: str, ful
 def _print(console: Console, shown: RenderableType) -> None:
     """Print without the blanks that fill lines up to the console's width."""
     with console.capture() as text:
-        console.print(shown, highlight=False)
+        console.print(shown, highlight=False, crop=False)
     typer.echo("\n".join(line.rstrip() for line in text.get().splitlines()))

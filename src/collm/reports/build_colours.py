@@ -32,7 +32,7 @@ _BLOCKS: dict[str, RGB] = {
     "diamond_block": (104, 224, 218),
     "emerald_block": (50, 200, 96),
     "glowstone": (238, 196, 110),
-    "quartz_block": (238, 233, 226),
+    "quartz_block": (228, 212, 190),
     "sandstone": (218, 206, 160),
     "dirt": (134, 96, 67),
     "grass_block": (112, 160, 72),

@@ -125,6 +125,8 @@ def _paint(block: str) -> Style:
 
 def _legend(build: Build, letters: Mapping[str, str]) -> Table:
     legend = Table.grid(padding=(0, 1, 0, 0))
+    for justify in ("left", "left", "right"):
+        legend.add_column(justify=justify)
     for block, count in build.counts():
         legend.add_row(Text(f"{letters[block]} ", _paint(block)), visible(block), str(count))
     if build.target is not None:

@@ -22,7 +22,8 @@ def episode_list(log: EpisodeLog) -> Group:
     updates = sorted({e.update for e in entries})
     span = f"update {updates[0]}" if len(updates) == 1 else f"updates {updates[0]} to {updates[-1]}"
     mean = sum(e.team_return for e in entries) / len(entries)
-    parts: list[RenderableType] = [Text(f"{log.path}: {len(entries)} episodes of {span}, mean return {mean:.3f}")]
+    title = Text(f"{log.path}: {len(entries)} episodes of {span}, mean return {mean:.3f}", no_wrap=True, overflow="ignore")
+    parts: list[RenderableType] = [title]
     by_return = sorted(entries, key=lambda e: (e.team_return, e.line))
     if len(entries) <= 3 * SHOWN:
         parts += ["", _table("all, newest first", entries[::-1])]

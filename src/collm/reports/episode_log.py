@@ -48,8 +48,8 @@ class EpisodeLog:
         """Raises RunFolderError where the run has no such log, none in it, or a line that is no episode."""
         path = run_dir / log
         if not path.is_file():
-            made_by = f"`collm eval {run_dir}` writes it" if log == EVAL_LOG else f"is {run_dir} a run folder, and has it made its first update?"
-            raise RunFolderError(f"{path} does not exist; {made_by}")
+            writer = f"`collm eval {run_dir}`" if log == EVAL_LOG else "a run's first update"
+            raise RunFolderError(f"{path} does not exist; {writer} writes it")
         entries: list[Entry] = []
         offset = 0
         with path.open("rb") as lines:

@@ -38,7 +38,7 @@ class EpisodeView:
 
     def render(self, episode: Episode, leaf: int, where: str) -> Group:
         """The path from the first turn to joint action `leaf`; `where` says which log it is from."""
-        heading = Text.assemble((f"episode {visible(episode.id)}", "bold"), f"  {where}")
+        heading = Text.assemble((f"episode {visible(episode.id)}", "bold"), f"  {where}", no_wrap=True, overflow="ignore")
         path = episode.path(leaf)
         builds = [build for a in path if (build := read_build(episode.transitions[a].details)) is not None]
         letters = block_letters(block for build in builds for block in build.blocks.values())
