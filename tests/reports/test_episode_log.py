@@ -54,9 +54,9 @@ def test_a_run_s_episodes_come_back_from_its_log(method, tmp_path, monkeypatch):
     log = EpisodeLog.open(tmp_path / "run")
     assert [e.id for e in log.entries] == [e.id for e in played] == ["0000000", "0000001"]
     for entry, episode in zip(log.entries, played, strict=True):
-        assert_equal(log.read(entry), episode)
+        assert_equal(log.read(entry).episode, episode)
         assert entry.team_return == pytest.approx(episode.discounted_return(1.0), abs=1e-12)
-        assert (entry.update, entry.joint_actions, entry.turns) == (1, len(episode.transitions), 3)
+        assert (entry.group, entry.joint_actions, entry.turns) == (1, len(episode.transitions), 3)
 
 
 @pytest.fixture
@@ -67,14 +67,14 @@ def log(tmp_path) -> EpisodeLog:
 
 def test_entries_say_what_a_list_needs(log):
     last = log.entries[-1]
-    assert (last.id, last.update, last.team_return, last.turns, last.solved, last.line) == ("0000007", 3, 1.5, 2, True, 7)
+    assert (last.id, last.group, last.team_return, last.turns, last.solved, last.line) == ("0000007", 3, 1.5, 2, True, 7)
     assert last.task == {"string": "L", "difficulty": 1}
     assert [e.solved for e in log.entries[:-1]] == [False] * 6
 
 
 def test_best_and_worst_are_the_newest_of_equals(log):
     assert (log.best().id, log.worst().id) == ("0000030", "0000040")
-    assert (log.of_update(1).best().id, log.of_update(2).worst().id) == ("0000010", "0000020")
+    assert (log.of(1).best().id, log.of(2).worst().id) == ("0000010", "0000020")
 
 
 def test_an_id_is_found_with_and_without_its_zeros(log):
@@ -91,15 +91,15 @@ def test_an_unknown_id_is_told_with_the_nearest(wanted, nearest, log):
 
 def test_an_unknown_update_is_told_with_the_nearest(log):
     with pytest.raises(RunFolderError, match=r"no episode of update 9; it has updates 1 to 3, nearest 3"):
-        log.of_update(9)
+        log.of(9)
     with pytest.raises(RunFolderError, match=r"no episode 0 in update 2; nearest: 0000020, 0000030"):
-        log.of_update(2).find("0")
+        log.of(2).find("0")
 
 
 def test_several_evaluations_in_one_log_and_the_newest_is_meant(tmp_path):
     run = write_log(tmp_path / "run", [chain((1.0,), "eval-sampled-0-0"), chain((2.0,), "eval-sampled-0-0")], "eval_episodes.jsonl")
     log = EpisodeLog.open(run, "eval_episodes.jsonl")
-    assert log.read(log.find("eval-sampled-0-0")).transitions[0].reward == 2.0
+    assert log.read(log.find("eval-sampled-0-0")).episode.transitions[0].reward == 2.0
     with pytest.raises(RunFolderError, match="has no episode eval-sampled-1-0; nearest: eval-sampled-0-0"):
         log.find("eval-sampled-1-0")
 

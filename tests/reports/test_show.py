@@ -9,6 +9,7 @@ import pytest
 from reports.played import BUILD, PROGRAM, action, chain, tree, turn, write_log
 
 from collm.cli.main import app_main
+from collm.rollout.describe import describe
 from collm.types import Episode, StopReason
 
 BUILD_EPISODE = """\
@@ -180,10 +181,44 @@ def test_many_episodes_are_listed_by_age_and_return(show, tmp_path):
     assert "return     -2.000\n" in show(run, "--worst").out
 
 
+def write_evaluations(run: Path) -> None:
+    """Two evaluations, as `collm eval` appends them: one without talk, one in which agent_1 heard agent_0."""
+    phases = [
+        {"agent_0": {"message": "Build.", "text": "a plan"}},
+        {"agent_1": {"message": "Build. agent_0: a plan", "text": "the answer"}},
+    ]
+    rows = []
+    for number, protocol in enumerate(["trained", "pipeline"]):
+        row = {"evaluation": number, "protocol": protocol, **describe(chain((2.5 + number,), "eval-sampled-0-0"))}
+        if number:
+            row["turns"][0]["phases"] = phases
+        rows.append(row)
+    (run / "eval_episodes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
 def test_evaluation_episodes_are_shown_from_their_own_log(show, tmp_path):
     run = write_log(tmp_path / "run", [chain((0.5,))])
-    write_log(run, [chain((2.5,), "eval-sampled-0-0")], "eval_episodes.jsonl")
-    assert "return     2.500\n" in show(run, "eval-sampled-0-0", "--eval").out
+    write_evaluations(run)
+    newest = show(run, "eval-sampled-0-0", "--eval").out
+    assert "line 2, evaluation 1, protocol pipeline\n" in newest
+    assert "return     3.500\n" in newest
+    assert (
+        "exchange 1 of 2\n\nagent_0 reads\n│ Build.\n\nagent_0 writes\n│ a plan\n\n"
+        "exchange 2 of 2\n\nagent_1 reads\n│ Build. agent_0: a plan\n\nagent_1 writes\n│ the answer\n"
+    ) in newest
+    first = show(run, "--evaluation", "0", "--best").out
+    assert "line 1, evaluation 0, protocol trained\n" in first
+    assert "return     2.500\n" in first
+    assert "2 episodes" not in show(run, "--eval").out, "only the newest evaluation is listed"
+    assert "it has evaluations 0 to 1, nearest 1" in show(run, "--evaluation", "5").err
+    assert "option --update is of training" in show(run, "--eval", "--update", "1").err
+
+
+def test_a_folder_that_holds_an_evaluation_only_says_how_to_see_it(show, tmp_path):
+    run = write_log(tmp_path / "run", [chain()])
+    write_evaluations(run)
+    (run / "episodes.jsonl").unlink()
+    assert "eval_episodes.jsonl does: add --eval" in show(run).err
 
 
 def test_exports_are_named(show, tmp_path):
@@ -202,7 +237,7 @@ def test_exports_are_named(show, tmp_path):
         (["--best", "--worst"], "give one of them"),
         (["--export", "out"], "option --export needs an episode: name one, or add --best or --worst"),
         (["--update", "0"], "option --update: expected a whole number >= 1, got '0'"),
-        (["--update", "7"], "no episode of update 7; it has updates 1 to 1, nearest 1"),
+        (["--update", "7"], "no episode of update 7; it has update 1"),
         (["--eval"], "eval_episodes.jsonl does not exist; `collm eval"),
     ],
 )

@@ -15,7 +15,6 @@ from collm.reports.episode_list import episode_list
 from collm.reports.episode_log import EVAL_LOG, LOG, Entry, EpisodeLog
 from collm.reports.episode_path import choose_leaf
 from collm.reports.episode_view import EpisodeView
-from collm.types import Episode
 
 WIDEST = 100
 """Columns; longer lines are hard to read, and a pipe has no width of its own."""
@@ -31,7 +30,11 @@ def show(
     update: Annotated[
         str | None, typer.Option("--update", metavar="NUMBER", help="only episodes of this update, as in metrics.jsonl", show_default=False)
     ] = None,
-    evaluation: Annotated[bool, typer.Option("--eval", help="episodes that `collm eval` played, not those of training")] = False,
+    of_eval: Annotated[bool, typer.Option("--eval", help="episodes of the newest `collm eval`, not those of training")] = False,
+    evaluation: Annotated[
+        str | None,
+        typer.Option("--evaluation", metavar="NUMBER", help="as --eval, but of this row of eval.jsonl, from 0", show_default=False),
+    ] = None,
     leaf: Annotated[
         str, typer.Option("--leaf", metavar="LEAF", help="which path of a rollout tree: best, worst, greedy or a joint action's number")
     ] = "best",
@@ -45,34 +48,44 @@ def show(
 
     The return is the undiscounted sum of rewards.
     """
-    number = whole_number(update, "--update", 1)
     if [episode is not None, best, worst].count(True) > 1:
         raise ConfigError("argument EPISODE, option --best and option --worst each name an episode: give one of them")
-    log = EpisodeLog.open(existing_run(run_dir), EVAL_LOG if evaluation else LOG)
-    if number is not None:
-        log = log.of_update(number)
+    log = _open_log(existing_run(run_dir), of_eval, whole_number(update, "--update", 1), whole_number(evaluation, "--evaluation", 0))
     console = Console()
     if not console.is_terminal or console.width > WIDEST:
         console = Console(width=WIDEST)
     entry = log.best() if best else log.worst() if worst else log.find(episode) if episode is not None else None
-    if entry is None:
-        if export is not None:
-            raise ConfigError("option --export needs an episode: name one, or add --best or --worst")
+    if entry is not None:
+        _show_episode(log, entry, leaf, full, export, console)
+    elif export is not None:
+        raise ConfigError("option --export needs an episode: name one, or add --best or --worst")
+    else:
         _print(console, episode_list(log))
         typer.echo(f"\nOne of them: collm show {run_dir} ID   (or --best, --worst)")
-        return
-    _show_episode(log, entry, log.read(entry), leaf, full, export, console)
 
 
-def _show_episode(log: EpisodeLog, entry: Entry, played: Episode, leaf: str, full: bool, export: Path | None, console: Console) -> None:
-    end = choose_leaf(played, leaf)
-    where = f"{log.path}, line {entry.line}, update {entry.update}"
-    _print(console, EpisodeView(console, console.width, full=full).render(played, end, where))
+def _open_log(run_dir: Path, of_eval: bool, update: int | None, evaluation: int | None) -> EpisodeLog:
+    """The log that the options ask for, narrowed to an update or an evaluation where they name one."""
+    if not of_eval and evaluation is None:
+        log = EpisodeLog.open(run_dir, LOG)
+        return log if update is None else log.of(update)
+    if update is not None:
+        raise ConfigError("option --update is of training, to which no episode of `collm eval` belongs; with --eval give --evaluation")
+    log = EpisodeLog.open(run_dir, EVAL_LOG)
+    return log.newest() if evaluation is None else log.of(evaluation)
+
+
+def _show_episode(log: EpisodeLog, entry: Entry, leaf: str, full: bool, export: Path | None, console: Console) -> None:
+    logged = log.read(entry)
+    end = choose_leaf(logged.episode, leaf)
+    how = f", protocol {logged.protocol}" if logged.protocol is not None else ""
+    where = f"{log.path}, line {entry.line}, {log.kind} {entry.group}{how}"
+    _print(console, EpisodeView(console, console.width, full=full).render(logged, end, where))
     if export is not None:
         # Late: drawing takes libraries that reading does not.
         from collm.reports.export.files import export_episode
 
-        files = export_episode(played, end, export)
+        files = export_episode(logged.episode, end, export)
         typer.echo("\n" + "\n".join(f"wrote {file}" for file in files))
 
 

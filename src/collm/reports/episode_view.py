@@ -14,6 +14,7 @@ from rich.text import Text
 from collm.reports.build import read_build
 from collm.reports.build_view import block_letters, build_view
 from collm.reports.code_view import program_view, read_program
+from collm.reports.episode_log import Logged, Said
 from collm.reports.episode_path import Sibling, advantages_of, is_tree, path_return, siblings
 from collm.reports.episode_text import abridged, plain_value, row_text, visible, wrapped
 from collm.types import Episode, JointTransition, StopReason, Turn
@@ -36,13 +37,14 @@ class EpisodeView:
         self._width = width
         self._full = full
 
-    def render(self, episode: Episode, leaf: int, where: str) -> Group:
+    def render(self, logged: Logged, leaf: int, where: str) -> Group:
         """The path from the first turn to joint action `leaf`; `where` says which log it is from."""
+        episode = logged.episode
         heading = Text.assemble((f"episode {visible(episode.id)}", "bold"), f"  {where}", no_wrap=True, overflow="ignore")
         path = episode.path(leaf)
         builds = [build for a in path if (build := read_build(episode.transitions[a].details)) is not None]
         letters = block_letters(block for build in builds for block in build.blocks.values())
-        turns = [self._turn(episode, index, letters) for index in path]
+        turns = [self._turn(logged, index, letters) for index in path]
         return Group(heading, self._fields(self._summary(episode, leaf)), *turns)
 
     # -- heading -------------------------------------------------------------------------------------------------------
@@ -62,11 +64,12 @@ class EpisodeView:
 
     # -- a turn --------------------------------------------------------------------------------------------------------
 
-    def _turn(self, episode: Episode, index: int, letters: Mapping[str, str]) -> Group:
-        tr = episode.transitions[index]
+    def _turn(self, logged: Logged, index: int, letters: Mapping[str, str]) -> Group:
+        episode, tr = logged.episode, logged.episode.transitions[index]
+        said = self._talk(logged.phases[index]) if index in logged.phases else self._dialogue(tr)
         title = Text(f"turn {tr.turn + 1}{' (greedy baseline)' if tr.greedy else ''}   reward {tr.reward:.3f}", style="bold")
         head = Rule(title, align="left", style="dim", characters="─")
-        return Group("", head, *self._dialogue(tr), "", self._fields(self._numbers(episode, index)), *self._details(tr.details, letters))
+        return Group("", head, *said, "", self._fields(self._numbers(episode, index)), *self._details(tr.details, letters))
 
     def _dialogue(self, tr: JointTransition) -> list[RenderableType]:
         """What was read, once where all agents read the same, and what was written."""
@@ -77,6 +80,15 @@ class EpisodeView:
             read = [(f"{visible(name)} reads", turn.observation, False) for name, turn in tr.turns.items()]
         written = [(f"{visible(name)} writes {_how(turn)}", turn.text, True) for name, turn in tr.turns.items()]
         return [*self._texts(read), *self._texts(written)]
+
+    def _talk(self, phases: Sequence[Mapping[str, Said]]) -> list[RenderableType]:
+        """What was told and written within a turn; an agent's last answer is what the environment got."""
+        shown: list[RenderableType] = []
+        for number, phase in enumerate(phases, 1):
+            shown += ["", Text(f"exchange {number} of {len(phases)}", style="dim")]
+            shown += self._texts([(f"{visible(name)} reads", said.message, False) for name, said in phase.items()])
+            shown += self._texts([(f"{visible(name)} writes", said.text, True) for name, said in phase.items()])
+        return shown
 
     def _texts(self, texts: Sequence[tuple[str, str, bool]]) -> list[RenderableType]:
         """Titled texts, side by side where no line of any would have to be broken, else one under the other."""
