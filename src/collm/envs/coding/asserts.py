@@ -8,6 +8,7 @@ and are left out; messages are left out too, since they may call the candidate a
 from __future__ import annotations
 
 import ast
+import builtins
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -78,27 +79,32 @@ def _split_body(body: Sequence[ast.stmt]) -> tuple[str, ...]:
 
 
 def _needed(statement: ast.stmt, before: Sequence[ast.stmt]) -> list[ast.stmt]:
-    """Those of the earlier statements that share a name with the test, or with one that is needed, `candidate` aside."""
-    wanted = _names(statement)
+    """Those of the earlier statements that share a name with the test, or with one that is needed.
+
+    `candidate` does not count, nor does what every program has, such as `len`, unless an earlier statement gives it a meaning.
+    """
+    common = {CANDIDATE, *dir(builtins)} - {name for earlier in before for name in _names(earlier, bound=True)}
+    wanted = _names(statement) - common
     needed: list[ast.stmt] = []
     for earlier in reversed(before):
-        names = _names(earlier)
+        names = _names(earlier) - common
         if names & wanted:
             wanted |= names
             needed.append(earlier)
     return needed[::-1]
 
 
-def _names(statement: ast.stmt) -> set[str]:
+def _names(statement: ast.stmt, bound: bool = False) -> set[str]:
+    """The names that occur in a statement, or only those it binds."""
     names = set()
     for node in ast.walk(statement):
-        if isinstance(node, ast.Name):
+        if isinstance(node, ast.Name) and not (bound and isinstance(node.ctx, ast.Load)):
             names.add(node.id)
         elif isinstance(node, ast.alias):
             names.add((node.asname or node.name).partition(".")[0])
         elif isinstance(node, ast.FunctionDef | ast.ClassDef):
             names.add(node.name)
-    return names - {CANDIDATE}
+    return names
 
 
 class _Messageless(ast.NodeTransformer):
