@@ -93,7 +93,9 @@ class ProgramObject:
         return self._channel.ask("attribute", self, name)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._channel.ask("iterate", self))
+        iterator = self._channel.ask("iterate", self)
+        # A program may well give a list here, where Python itself would demand an iterator.
+        return iterator if isinstance(iterator, ProgramObject) else iter(iterator)
 
     def __next__(self) -> Any:
         try:
