@@ -13,12 +13,12 @@ from collm.errors import RunFolderError
 from collm.reports.read import rows
 
 PERCENTAGES = {
-    "score": "score %",
-    "pass_rate": "pass rate %",
-    "adjacency": "adjacency %",
-    "iou": "IoU %",
-    "hp": "HP %",
-    "match": "match %",
+    "score": "score\n%",
+    "pass_rate": "pass\nrate %",
+    "adjacency": "adjacency\n%",
+    "iou": "IoU\n%",
+    "hp": "HP\n%",
+    "match": "match\n%",
 }
 """The environments' metrics that stand in the paper's Table 1, shares of 1, in its order."""
 
@@ -59,24 +59,23 @@ def results_table(evaluations: Sequence[Mapping[str, Any]]) -> Table:
         title=f"{one['task']}: {one['rows']} test rows, {one['samples_per_row']} samples each",
         caption="time: seconds of a joint turn, every call alone\n"
         "cost: generated tokens per agent and turn\n"
+        "%: at the last turn of an episode\n"
         "below: 95 % bootstrap interval over rows and samples",
         title_justify="left",
         caption_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
     )
-    table.add_column("")
-    for column in ("time s", "cost tokens", *columns, "turns", "ended early %"):
-        table.add_column(column, justify="right")
+    table.add_column("", no_wrap=True)
+    for column in ("time\ns", "cost\ntokens", *columns):
+        table.add_column(column, justify="right", no_wrap=True)
     for row in evaluations:
         seconds, found = row["seconds_per_joint_turn"], _percentages(row)
         table.add_row(
             label(row),
-            "not timed" if seconds is None else f"{seconds:.2f}\n[dim]{row['timed_turns']} turns[/]",
+            "not timed" if seconds is None else f"{seconds:.2f}\n[dim]{row['timed_turns']} timed[/]",
             _with_interval(row["cost_tokens"], row["ci95"]["cost_tokens"], 1),
             *(_with_interval(*found[column], 100) if column in found else "" for column in columns),
-            _with_interval(row["turns_mean"], row["ci95"]["turns"], 1),
-            _with_interval(row["terminated_share"], row["ci95"]["terminated"], 100),
         )
     return table
 
@@ -84,13 +83,15 @@ def results_table(evaluations: Sequence[Mapping[str, Any]]) -> Table:
 def details_table(row: Mapping[str, Any]) -> Table:
     """One row of `collm eval`: return and every metric of the environment, sampled and greedy."""
     greedy = row["greedy"]
-    table = Table(title="Every metric, at the last turn of an episode", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title="Every metric (the environment's at the last turn)", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in ("", f"sampled ({row['episodes']} episodes)", "95 % interval", f"greedy ({greedy['episodes']} episodes)"):
         table.add_column(column, justify="right" if column else "left")
     table.add_row("return", f"{row['return_mean']:.3f}", _interval(row["ci95"]["return"], 3), f"{greedy['return_mean']:.3f}")
     for name, mean in row["metrics"].items():
         of_greedy = f"{greedy['metrics'][name]:.3f}" if name in greedy["metrics"] else ""
         table.add_row(name, f"{mean:.3f}", _interval(row["ci95"]["metrics"][name], 3), of_greedy)
+    for name, key, interval in (("turns per episode", "turns_mean", "turns"), ("episodes ended early", "terminated_share", "terminated")):
+        table.add_row(name, f"{row[key]:.3f}", _interval(row["ci95"][interval], 3), f"{greedy[key]:.3f}")
     for name, key in (("tokens per judged response", "tokens_per_response"), ("judged responses cut at the limit", "cut_share")):
         table.add_row(name, f"{row[key]:.3f}", "", f"{greedy[key]:.3f}")
     table.add_row("prompt tokens per agent and turn", f"{row['prompt_tokens']:.1f}", "", "")
@@ -108,13 +109,13 @@ def _percentages(row: Mapping[str, Any]) -> dict[str, tuple[float, Sequence[floa
     """Mean and interval of the columns of Table 1 that a row has."""
     found = {title: (row["metrics"][name], row["ci95"]["metrics"][name]) for name, title in PERCENTAGES.items() if name in row["metrics"]}
     if "pass_at_k" in row:
-        found |= {f"pass@{k} %": (mean, row["pass_at_k_ci95"][k]) for k, mean in row["pass_at_k"].items()}
+        found |= {f"pass@{k}\n%": (mean, row["pass_at_k_ci95"][k]) for k, mean in row["pass_at_k"].items()}
     return found
 
 
 def _with_interval(mean: float, interval: Sequence[float], scale: int) -> str:
     low, high = interval
-    return f"{scale * mean:.1f}\n[dim]{scale * low:.1f} to {scale * high:.1f}[/]"
+    return f"{scale * mean:.1f}\n[dim]{scale * low:.1f}–{scale * high:.1f}[/]"
 
 
 def _interval(interval: Sequence[float], digits: int) -> str:
