@@ -213,7 +213,11 @@ def test_health_falls_over_the_turns_and_the_metric_averages_it():
 def test_details_tell_people_what_was_built_and_by_which_lines():
     env, _ = make()
     *_, infos = env.step({"agent_0": "junk\n- fill 1 1 1 0 1 1 minecraft:obsidian", "agent_1": "/kill all of them"})
-    assert step_details(infos) == {
+    details = step_details(infos)
+    target = details.pop("target")
+    assert len(target) == 42
+    assert [cell for cell in target if cell[3] == "planks"] == [[1, 1, 1, "planks"], [2, 1, 1, "planks"]]
+    assert details == {
         "blocks": [[0, 1, 1, "obsidian"], [1, 1, 1, "obsidian"]],
         "accepted": [["/fill 0 1 1 1 1 1 obsidian"], ["/kill"]],
         "spiders": {"attacks": [1, 3], "alive": [1], "player_hp": 10, "health": 7.0},

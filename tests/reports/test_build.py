@@ -16,7 +16,7 @@ from collm.reports.build_view import block_letters, build_view
 
 def printed(build: Build, width: int = 80, **options) -> list[str]:
     console = Console(file=io.StringIO(), width=width, **options)
-    console.print(build_view(build, block_letters(build.blocks.values()), width))
+    console.print(build_view(build, block_letters(build.kinds), width))
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
@@ -79,7 +79,7 @@ def test_a_build_with_depth_is_drawn_layer_by_layer():
     assert printed(build) == [
         "layer y=0  layer y=1  s  stone         2",
         "z=0  s ·   z=0  s!·   g  glass         1",
-        "z=1  · g!  z=1  □ ·   □  missing       1",
+        "z=1  · g!  z=1  g?·    ? missing       1",
         "x    0     x    0      ! not asked for 2",
     ]
 
@@ -99,6 +99,7 @@ def test_a_build_wider_than_the_page_goes_on_below():
 
 def test_nothing_built_and_everything_missing():
     assert printed(Build({})) == ["nothing was built"]
+    assert printed(Build({}, {(0, 0, 0): "stone"}))[1:] == ["y=0  s?      ? missing       1", "x    0       ! not asked for 0"]
     assert printed(Build({}, {(0, 0, 0): None}))[:3] == ["front, z=0  □  missing       1", "y=0  □       ! not asked for 0", "x    0"]
 
 
@@ -138,4 +139,4 @@ def test_the_released_houses_fit_on_a_page(shared):
     for number in range(10):
         shown = printed(house(shared, number), width=98)
         assert max(map(len, shown)) <= 98
-        assert not any("□" in line or "!" in line for line in shown[:-2])
+        assert not any("?" in line or "!" in line for line in shown[:-2])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.text import Text
 
-from collm.reports.episode_text import abridged, row_text, visible, wrapped
+from collm.reports.episode_text import abridged, long_fields, row_text, visible, wrapped
 
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()))
 
@@ -57,3 +57,6 @@ def test_only_long_texts_are_abridged():
 def test_a_row_on_a_line():
     assert row_text({"string": "ICML", "difficulty": 3, "words": ["a", "é"]}) == 'string ICML, difficulty 3, words ["a", "é"]'
     assert row_text(None) == ""
+    row = {"task_id": 7, "prompt": "def f():\n    ...", "test": "x" * 61, "entry_point": "f"}
+    assert row_text(row) == "task_id 7, entry_point f"
+    assert long_fields(row) == {"prompt": "def f():\n    ...", "test": "x" * 61}

@@ -125,6 +125,13 @@ def test_long_prompts_are_abridged_and_responses_never(show, tmp_path):
     assert all(f"│ answer {i}\n" in text for i in range(40) for text in (short, full))
 
 
+def test_long_fields_of_a_task_row_are_named(show, tmp_path):
+    row = {"task_id": "a/1", "prompt": "def f():\n    ...", "level": 2}
+    run = write_log(tmp_path / "run", [Episode("0000000", row, 0, 0, [action(0, 1.0, truncated=True)])])
+    assert "task       task_id a/1, level 2; prompt with --full\nreturn" in show(run, "0").out
+    assert "after turn 1, by the turn limit\nprompt     def f():\n               ...\n\nturn 1" in show(run, "0", "--full").out
+
+
 def test_a_tree_is_shown_as_its_best_path_with_the_branches(show, tmp_path):
     run = write_log(tmp_path / "run", [tree()])
     best = show(run, "--best").out

@@ -48,9 +48,15 @@ class Build:
         wanted = self.target
         return frozenset(c for c, block in self.blocks.items() if c not in wanted or wanted[c] not in (None, block))
 
+    @property
+    def kinds(self) -> list[str]:
+        """Every block that stands or that the target names, by name."""
+        return sorted({*self.blocks.values(), *(block for block in (self.target or {}).values() if block is not None)})
+
     def counts(self) -> list[tuple[str, int]]:
-        """How many of each block stand, most first, then by name."""
-        return sorted(Counter(self.blocks.values()).items(), key=lambda item: (-item[1], item[0]))
+        """How many of each kind stand, most first, then by name."""
+        standing = Counter(self.blocks.values())
+        return sorted(((block, standing[block]) for block in self.kinds), key=lambda item: (-item[1], item[0]))
 
     def _cells(self) -> set[Cell]:
         return {*self.blocks, *(self.target or {})}

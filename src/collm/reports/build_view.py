@@ -19,6 +19,8 @@ from collm.reports.build_colours import colour, is_light
 from collm.reports.episode_text import visible
 
 AIR, MISSING, WRONG = "·", "□", "!"
+WANTED = "?"
+"""Behind the letter of the block that a missing cell should be, where the target names one."""
 CELL_WIDTH = 2
 """A letter, and a mark where the block is wrong."""
 LABEL_WIDTH, GAP = 5, 2
@@ -110,11 +112,16 @@ def _draw(panel: _Panel, build: Build, letters: Mapping[str, str]) -> Text:
 
 def _cell(cell: Cell, build: Build, letters: Mapping[str, str], wrong: frozenset[Cell], missing: frozenset[Cell]) -> Text:
     if cell in missing:
-        return Text(f"{MISSING} ", style="red")
+        return Text(_missing_mark(build, cell, letters), style="red")
     if cell not in build.blocks:
         return Text(f"{AIR} ", style="dim")
     block = build.blocks[cell]
     return Text.assemble((letters[block], _paint(block)), (WRONG if cell in wrong else " ", _paint(block)))
+
+
+def _missing_mark(build: Build, cell: Cell, letters: Mapping[str, str]) -> str:
+    wanted = (build.target or {})[cell]
+    return f"{MISSING} " if wanted is None else f"{letters[wanted]}{WANTED}"
 
 
 def _paint(block: str) -> Style:
@@ -130,6 +137,7 @@ def _legend(build: Build, letters: Mapping[str, str]) -> Table:
     for block, count in build.counts():
         legend.add_row(Text(f"{letters[block]} ", _paint(block)), visible(block), str(count))
     if build.target is not None:
-        legend.add_row(Text(f"{MISSING} ", "red"), "missing", str(len(build.missing)))
+        named = any(block is not None for block in build.target.values())
+        legend.add_row(Text(f" {WANTED}" if named else f"{MISSING} ", "red"), "missing", str(len(build.missing)))
         legend.add_row(Text(f" {WRONG}"), "not asked for", str(len(build.wrong)))
     return legend

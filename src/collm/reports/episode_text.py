@@ -18,6 +18,10 @@ SLACK = 3
 """A text is abridged only where that saves more than this many lines."""
 
 
+LONGEST_FIELD = 60
+"""Characters of a task row's field that is shown with others on a line."""
+
+
 def visible(text: str) -> str:
     """The text with everything that could steer a terminal (controls, formats, lone surrogates) written as an escape.
 
@@ -48,8 +52,15 @@ def abridged(lines: Sequence[Text]) -> list[Text]:
 
 
 def row_text(row: TaskRow | None) -> str:
-    """A task row on one line: `string ICML, difficulty 3`."""
-    return "" if row is None else ", ".join(f"{key} {plain_value(value)}" for key, value in row.items())
+    """The short fields of a task row on one line: `string ICML, difficulty 3`."""
+    short = {key: plain_value(value) for key, value in (row or {}).items() if key not in long_fields(row)}
+    return ", ".join(f"{key} {value}" for key, value in short.items())
+
+
+def long_fields(row: TaskRow | None) -> dict[str, str]:
+    """The fields of a task row that do not go on one line with others, as text."""
+    told = {key: plain_value(value) for key, value in (row or {}).items()}
+    return {key: value for key, value in told.items() if len(value) > LONGEST_FIELD or "\n" in value}
 
 
 def plain_value(value: Any) -> str:

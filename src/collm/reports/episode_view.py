@@ -16,7 +16,7 @@ from collm.reports.build_view import block_letters, build_view
 from collm.reports.code_view import program_view, read_program
 from collm.reports.episode_log import Logged, Said
 from collm.reports.episode_path import Sibling, advantages_of, is_tree, path_return, siblings
-from collm.reports.episode_text import abridged, plain_value, row_text, visible, wrapped
+from collm.reports.episode_text import abridged, long_fields, plain_value, row_text, visible, wrapped
 from collm.types import Episode, JointTransition, StopReason, Turn
 
 BAR = "│ "
@@ -43,7 +43,7 @@ class EpisodeView:
         heading = Text.assemble((f"episode {visible(episode.id)}", "bold"), f"  {where}", no_wrap=True, overflow="ignore")
         path = episode.path(leaf)
         builds = [build for a in path if (build := read_build(episode.transitions[a].details)) is not None]
-        letters = block_letters(block for build in builds for block in build.blocks.values())
+        letters = block_letters(block for build in builds for block in build.kinds)
         turns = [self._turn(logged, index, letters) for index in path]
         return Group(heading, self._fields(self._summary(episode, leaf)), *turns)
 
@@ -57,9 +57,13 @@ class EpisodeView:
         last = episode.transitions[leaf]
         place = f"after turn {last.turn + 1}"
         ended = f"{place}, by the task (solved, or past mending)" if last.terminated else f"{place}, by the turn limit"
-        told = {"task": row_text(episode.task) or "none", "return": total, "ended": ended}
+        long = long_fields(episode.task)
+        hint = f"; {', '.join(long)} with --full" if long and not self._full else ""
+        told = {"task": (row_text(episode.task) or "none") + hint, "return": total, "ended": ended}
         if is_tree(episode):
             told["tree"] = _tree_text(episode, leaf)
+        if self._full:
+            told |= long
         return [(label, self._text(text)) for label, text in told.items()]
 
     # -- a turn --------------------------------------------------------------------------------------------------------

@@ -85,6 +85,7 @@ class HouseBuildEnv(TextTaskEnv):
         battle = self._battle
         return {
             "blocks": [[*cell, block] for cell, block in sorted(self._world.items())],
+            "target": [[*cell, block] for cell, block in sorted(self._blueprint.cells.items())],
             "accepted": [[command.line for command in commands] for commands in self._accepted],
             "spiders": {
                 "attacks": list(battle.threat.attacks),
