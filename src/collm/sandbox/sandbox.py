@@ -100,7 +100,7 @@ class Sandbox:
                 self._pool.give(worker)
             else:  # an error or an interruption: it may be in the middle of the job
                 self._pool.drop()
-                worker.kill()
+                worker.close()
         return verdict
 
     def _start(self) -> Worker:

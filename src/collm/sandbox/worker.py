@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -69,10 +70,10 @@ class Worker:
             started = True
         finally:
             if not started:
-                self.kill()
+                self.close()
 
     def run(self, job: Job) -> Verdict:
-        """Runs one job. Raises SandboxError where the keeper fails, and leaves a keeper behind that has to be killed then."""
+        """Runs one job. Raises SandboxError where the keeper fails, after which only `close` makes sense."""
         message = {
             "program": job.program,
             "tests": list(job.tests),
@@ -96,7 +97,9 @@ class Worker:
         )
 
     def close(self) -> None:
-        """Ends the keeper and all its processes, and waits until they are gone."""
+        """Ends the keeper and all its processes, in the middle of whatever they do, and waits until they are gone."""
+        with suppress(OSError):  # already closed, or the keeper has ended
+            self._socket.shutdown(socket.SHUT_RDWR)  # reaches the keeper even while a fork of this process has the socket too
         self._socket.close()
         try:
             self._process.wait(_END_SECONDS)
@@ -105,11 +108,6 @@ class Worker:
             self._process.wait()
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)  # the keeper has done it, unless it was killed
-
-    def kill(self) -> None:
-        """Ends the keeper in the middle of whatever it does."""
-        self._process.kill()
-        self.close()
 
     def forget(self) -> None:
         """In a fork of the process that started it: lets go of the keeper, which goes on working for that process."""

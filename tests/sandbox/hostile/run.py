@@ -22,6 +22,7 @@ from pathlib import Path
 
 from sandbox.denial import deny
 from sandbox.hostile import escapes, exhaustion, values, verdicts
+from sandbox.processes import descendants
 
 from collm.sandbox import Job, Level, Limits, Sandbox
 
@@ -121,22 +122,6 @@ def marks() -> list[str]:
     return found
 
 
-def descendants() -> list[str]:
-    """The command lines and states of all processes below this one (Linux)."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdigit():
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-    below, waiting = [], [os.getpid()]
-    while waiting:
-        pid = waiting.pop()
-        children = [child for child, parent in parents.items() if parent == pid]
-        waiting += children
-        below += children
-    return [f"{pid} child of {parents[pid]}" for pid in below]
-
-
 def run_all(box: Sandbox, around: Surroundings, only: str) -> tuple[dict[str, dict[str, object]], list[str]]:
     """The verdicts on all programs (or only one), and the names of those that this level does not claim to stop."""
     programs: dict[str, str] = {}
@@ -182,7 +167,7 @@ def main() -> None:
             directories = [worker._scratch for worker in box._pool._idle if worker._scratch]
             if sys.platform == "linux" and not chosen.only:
                 expected = 2 * WORKERS + 1  # a keeper and a zygote each, and the canary
-                below = descendants()
+                below = descendants(os.getpid())
                 if len(below) != expected:
                     problems.append(f"{len(below)} processes instead of {expected}: {below}")
             enforced = box.enforced

@@ -39,12 +39,11 @@ class _Ending:
 
 
 def prepare() -> None:
-    """Standard streams, environment and random numbers as every program finds them. Done once, before the forks."""
+    """Standard streams and environment as every program finds them. Done once, before the forks."""
     sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, "r", closefd=False)), encoding="utf-8")
     sys.stdout = sys.__stdout__ = _text_stream(1, line_buffering=False)
     sys.stderr = sys.__stderr__ = _text_stream(2, line_buffering=True)
     os.environ.clear()  # noqa: TID251 - emptied, not read
-    random.seed(0)
     sys.argv = [_FILE_NAME]
 
 
@@ -53,6 +52,7 @@ def serve() -> NoReturn:
     pipes = _Pipes()
     source, alone = pipes.receive()
     stdout = sys.stdout
+    random.seed(0)  # the same numbers every time; Python itself draws a new seed in each fork
     module = _module(source, "__main__" if alone else "program")
     ending = _execute(source, module)
     if alone:
@@ -153,10 +153,11 @@ def _end_alone(ending: _Ending | None, stdout: TextIO, pipes: _Pipes) -> NoRetur
         traceback.print_exception(type(ending.error), ending.error, trace.tb_next if trace else None)
     atexit._run_exitfuncs()
     _flush(stdout)
-    if ending is None:
-        pipes.send(("ready",))
-    elif ending.kind != "exited":
-        pipes.send(_failed(ending))
+    with Captured():  # the program may have closed the pipe; its exit code tells as well
+        if ending is None:
+            pipes.send(("ready",))
+        elif ending.kind != "exited":
+            pipes.send(_failed(ending))
     os._exit(code)
 
 
