@@ -76,7 +76,7 @@ TASKS: dict[TaskName, WritingTask] = {
         ArxivTask(),
         ARXIV,
         compose_abstract,
-        {"background": Habit((85, 215), (132, 145), 7), "method": Habit((85, 215), (140, 165), 8)},
+        {"background": Habit((98, 215), (132, 145), 7), "method": Habit((98, 215), (140, 165), 8)},
     ),
 }
 
