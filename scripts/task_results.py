@@ -46,7 +46,7 @@ class Study:
 
 STUDIES = {
     "tldr": Study(1280, "3"),
-    "coophe": Study(1920, "8 (4 a turn, solved ends it)"),
+    "coophe": Study(1920, "7.6 (3.8 a turn; solved ends it)"),
     "housebuild": Study(800, "8 (2 a turn)"),
     "arxiv": Study(960, "3"),
 }

@@ -65,8 +65,6 @@ class JointTransition:
     terminated: bool
     truncated: bool
     metrics: dict[str, float]
-    details: dict[str, Any] = field(default_factory=dict)
-    """What the environment tells people of it (what was built, which tests failed), JSON-ready."""
     parent: int | None = None
     """Index in `Episode.transitions` of the joint action that led to this one's node; None at the first turn."""
     picks: dict[str, int] = field(default_factory=dict)
@@ -79,6 +77,8 @@ class JointTransition:
     """How many policy optimizer steps had been taken when it was sampled."""
     old_logprobs: dict[str, tuple[float, ...]] = field(default_factory=dict)
     """log pi_old of each response token by teacher forcing; empty where nothing was updated since sampling (rho = 1)."""
+    details: dict[str, Any] = field(default_factory=dict)
+    """What the environment tells people of it (what was built, which tests failed), JSON-ready."""
     values: dict[str, float] = field(default_factory=dict)
     """Each critic's V(h_t, m_t) (or Q) as read by the first update that learned from it; empty before, and without critics."""
     advantages: dict[str, float] = field(default_factory=dict)
