@@ -36,7 +36,7 @@ def episode_list(log: EpisodeLog) -> Group:
 def _table(log: EpisodeLog, title: str, entries: Sequence[Entry]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name, justify in (("id", "left"), (log.kind, "right"), ("return", "right"), ("turns", "right"), ("ended", "left")):
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        table.add_column(name, justify=justify, no_wrap=True, min_width=len("by the task") if name == "ended" else None)  # type: ignore[arg-type]
     # The one place where a text is cut short: the episode itself shows the whole row.
     table.add_column("task", no_wrap=True, overflow="ellipsis", max_width=TASK_WIDTH)
     for entry in entries:
