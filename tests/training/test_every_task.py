@@ -39,12 +39,14 @@ def test_a_task_trains(task, method, tmp_path):
     hosts = trainer.team.hosts.values()
     before = {m.name: [p.detach().clone() for p in m.parameters] for host in hosts for m in host.members.values()}
     assert trainer.run()
+    rows = log_rows(tmp_path / "run", "metrics.jsonl")
+    # Responses are cut short here, and some tasks pay nothing for those: then V = 0 is right from the start.
+    paid = any(row["return_mean"] for row in rows)
     for host in hosts:
         for m in host.members.values():
             assert m.steps == 2
-            if not tree:  # a group whose samples earn the same has no gradient
+            if paid and not tree:  # a group whose samples earn the same has no gradient
                 assert any(not torch.equal(was, now) for was, now in zip(before[m.name], m.parameters, strict=True)), m.name
-    rows = log_rows(tmp_path / "run", "metrics.jsonl")
     assert [row["update"] for row in rows] == [1, 2]
     assert all(math.isfinite(value) for row in rows for value in row.values() if isinstance(value, float))
     evaluations = log_rows(tmp_path / "run", "eval.jsonl")

@@ -14,7 +14,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY.PATH=VALUE", help="settings, such as training.updates=10 or agents.1.model=tiny-b", show_default=False),
 ]
-Task = Annotated[str, typer.Argument(metavar="TASK", help="strbuild, custom, or pkg.module:Class of your own environment")]
+Task = Annotated[str, typer.Argument(metavar="TASK", help="collm list tasks, or pkg.module:Class of your own environment")]
 Method = Annotated[str | None, typer.Option("--method", "-m", help="the algorithm: collm list methods", show_default=False)]
 Preset = Annotated[str | None, typer.Option("--preset", "-p", help="tiny (the default) or paper: collm list presets", show_default=False)]
 ConfigFile = Annotated[

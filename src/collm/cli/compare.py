@@ -29,7 +29,7 @@ _Overrides = Annotated[
 
 def compare(
     task: Annotated[
-        str | None, typer.Argument(metavar="TASK", help="strbuild, custom, or pkg.module:Class of your own environment", show_default=False)
+        str | None, typer.Argument(metavar="TASK", help="collm list tasks, or pkg.module:Class of your own environment", show_default=False)
     ] = None,
     overrides: _Overrides = None,
     methods: Annotated[

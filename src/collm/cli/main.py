@@ -1,4 +1,4 @@
-"""The command line: `collm train | eval | show | score | compare | list | config | verify`."""
+"""The command line: `collm train | eval | show | score | sandbox | compare | list | config | verify`."""
 
 from __future__ import annotations
 

@@ -61,6 +61,8 @@ def _row(line: str, where: str) -> Mapping[str, Any]:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise DataError(f"{where}: not valid JSON: {error.msg} at column {error.colno}") from error
+    except (ValueError, RecursionError) as error:  # a number of too many digits, or nested too deeply
+        raise DataError(f"{where}: cannot be read as JSON: {error}") from error
     if not isinstance(row, dict):
         raise DataError(f'{where}: expected an object {{"task": ..., "responses": [...]}}, got {line.strip()[:60]}')
     return row
@@ -76,6 +78,8 @@ def _output(out: Path | None) -> Iterator[IO[str]]:
     if out is None:
         yield sys.stdout
         return
+    if out.is_dir():
+        raise DataError(f"option --out: {out} cannot be written: it is a folder")
     try:
         stream = tempfile.NamedTemporaryFile("w", dir=out.parent, prefix=f".{out.name}.", encoding="utf-8", delete=False)  # noqa: SIM115
     except OSError as error:

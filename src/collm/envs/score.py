@@ -56,7 +56,7 @@ class Scorer:
             raise DataError(f"task: expected an object like {task}, got {type(row['task']).__name__}")
         responses = row["responses"]
         if not isinstance(responses, list) or not responses:
-            raise DataError(f"responses: expected a list of texts, one per agent, got {str(responses)[:60]}")
+            raise DataError(f"responses: expected a list of texts, one per agent, got {json.dumps(responses, default=str)[:60]}")
         for i, response in enumerate(responses):
             if not isinstance(response, str):
                 raise DataError(f"responses.{i}: expected text, got {type(response).__name__}")
