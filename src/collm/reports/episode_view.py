@@ -115,12 +115,12 @@ class EpisodeView:
         tr = episode.transitions[index]
         fields: list[Field] = [("m_t", self._text(tr.info.text))] if tr.info.text else []
         if tr.values:
-            fields.append(("value", self._text(_numbers_text(tr.values))))
+            fields.append(("value", self._listed(_named(tr.values))))
         advantages = advantages_of(episode, index)
         if advantages:
-            fields.append(("advantage", self._text(_advantages_text(advantages))))
+            fields.append(("advantage", self._listed(_advantages(advantages))))
         if tr.metrics:
-            fields.append(("metrics", self._text(_numbers_text(tr.metrics))))
+            fields.append(("metrics", self._listed(_named(tr.metrics))))
         node = siblings(episode, index)
         if len(node) > 1:
             fields.append(("branches", self._branches(node)))
@@ -171,6 +171,16 @@ class EpisodeView:
         lines = wrapped(text, self._width - LABEL_WIDTH, self._console)
         return Group(*(abridged(lines) if abridge and not self._full else lines))
 
+    def _listed(self, items: Sequence[str]) -> Group:
+        """Items one after the other, lines broken between them."""
+        lines = [""]
+        for i, item in enumerate(items):
+            told = item if i == len(items) - 1 else f"{item}, "
+            if lines[-1] and len(lines[-1]) + len(told) > self._width - LABEL_WIDTH:
+                lines.append("")
+            lines[-1] += told
+        return self._text("\n".join(line.rstrip() for line in lines))
+
 
 def _how(turn: Turn) -> str:
     """How a response came about, in brackets."""
@@ -182,15 +192,15 @@ def _how(turn: Turn) -> str:
     return f"({', '.join(parts)})"
 
 
-def _numbers_text(numbers: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in numbers.items())
+def _named(numbers: Mapping[str, float]) -> list[str]:
+    return [f"{name} {value:.3f}" for name, value in numbers.items()]
 
 
-def _advantages_text(advantages: Mapping[str, float]) -> str:
+def _advantages(advantages: Mapping[str, float]) -> list[str]:
     values = list(advantages.values())
     if len(values) > 1 and len(set(values)) == 1:
-        return f"{values[0]:+.3f} for every agent"
-    return ", ".join(f"{name} {value:+.3f}" for name, value in advantages.items())
+        return [f"{values[0]:+.3f} for every agent"]
+    return [f"{name} {value:+.3f}" for name, value in advantages.items()]
 
 
 def _tree_text(episode: Episode, leaf: int) -> str:
