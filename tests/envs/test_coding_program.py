@@ -172,6 +172,17 @@ def test_a_helper_is_also_called_by_way_of_a_function_of_the_same_agent():
     assert not join(main.replace("return step(x)", "return x")).uses[0].called
 
 
+def test_a_wrapper_by_way_of_a_function_of_one_s_own_is_one():
+    assert join("def g(x):\n    return aux(x)\ndef f(x):\n    return g(x)").wrapper
+    assert not join("def g(x):\n    return aux(x) + 1\ndef f(x):\n    return g(x)").wrapper
+
+
+def test_a_helper_that_nobody_wrote_is_not_called():
+    dead = "def f(x):\n    return x if True else aux(x)"
+    assert not join(dead, aux="").uses[0].called
+    assert join(dead).uses[0].called
+
+
 def test_several_helpers():
     program = join_responses([AUX, "def aux2(x):\n    return x", "def f(x):\n    aux2(x)\n    return aux(x) + 1"], ["aux", "aux2", "f"])
     assert [(use.called, use.ignored) for use in program.uses] == [(True, False), (True, True)]
@@ -212,8 +223,8 @@ UNITS = [
 def test_time_is_linear_however_mangled_the_text(head, size):
     for unit in UNITS:
         text = (head + unit * (size // len(unit) + 1))[:size]
-        short, long = seconds(text[: size // 4]), seconds(text)
-        assert long < 10 * short + 0.2 or seconds(text) < 10 * seconds(text[: size // 4]) + 0.2, (unit, short, long)
+        # Quadratic time takes 16 times as long for a text 4 times as long; a busy machine may disturb one measurement, not three.
+        assert any(seconds(text) < 10 * seconds(text[: size // 4]) + 0.2 for _ in range(3)), unit
 
 
 def seconds(text):

@@ -61,7 +61,11 @@ def _mbpp(row: Mapping[str, Any], where: str) -> Problem:
     tests = row["test_list"]
     if isinstance(tests, str) or not isinstance(tests, Sequence) or not all(isinstance(test, str) for test in tests):
         raise DataError(f"{where}, field 'test_list': expected a list of asserts as texts, got {str(tests)[:60]}")
-    setup = row.get("test_setup_code") or "\n".join(row.get("test_imports") or [])
+    imports = row.get("test_imports") or []
+    if isinstance(imports, str) or not isinstance(imports, Sequence) or not all(isinstance(line, str) for line in imports):
+        raise DataError(f"{where}, field 'test_imports': expected a list of import lines as texts, got {str(imports)[:60]}")
+    given = _optional_text(row, "test_setup_code", where) if row.get("test_setup_code") is not None else ""
+    setup = given or "\n".join(imports)
     try:
         suite = split_list(tests, setup)
     except DataError as error:

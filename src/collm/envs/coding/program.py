@@ -119,9 +119,19 @@ def _main_uses(tree: ast.Module, parts: Sequence[Part]) -> tuple[tuple[HelperUse
     if main.name not in defined:
         return tuple(HelperUse(False, False) for _ in helpers), False
     reached = _reached(main.name, defined)
-    uses = [_use(helper.name, reached) for helper in helpers]
+    # A call of a helper that nobody has written is none, however dead the code it stands in.
+    written = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    uses = [_use(helper.name, reached) if helper.name in written else HelperUse(False, False) for helper in helpers]
     called = [helper.name for helper, use in zip(helpers, uses, strict=True) if use.called]
-    return tuple(uses), any(_only_wraps(defined[main.name], name) for name in called)
+    return tuple(uses), _wraps_one(main.name, defined, called)
+
+
+def _wraps_one(name: str, defined: dict[str, ast.FunctionDef], helpers: Sequence[str]) -> bool:
+    """Whether the function only returns what one of the helpers returns, itself or by way of functions that do no more."""
+    wrappers = {key for key, node in defined.items() if any(_only_wraps(node, helper) for helper in helpers)}
+    for _ in defined:
+        wrappers |= {key for key, node in defined.items() if any(_only_wraps(node, inner) for inner in sorted(wrappers))}
+    return name in wrappers
 
 
 def _reached(name: str, defined: dict[str, ast.FunctionDef]) -> list[ast.FunctionDef]:
