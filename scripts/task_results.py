@@ -22,10 +22,10 @@ SHARED = ["evaluation.every=0", "evaluation.sampled_episodes=64", "logging.tenso
 PAGE_TEXT = """# Every task, three seeds
 
 The built-in team (`tiny-a` + `tiny-b`) trained with CoLLM-CC on each task's built-in rows; held out are the task's test rows. Returns are
-undiscounted sums of an episode's rewards, over 64 sampled episodes or more, with the 95 % bootstrap interval over episodes (few rows stand behind
-them: 12 posts, 12 abstracts, 8 problems, 2 houses, so that they say more about these rows than about others). Minutes are one
-run's wall clock, evaluations included, on one core with another run beside it. Again with `.venv/bin/python scripts/task_results.py`.
-StrBuild is [the demo](../README.md).
+undiscounted sums of an episode's rewards, over 64 sampled episodes or more, with the 95 % bootstrap interval over episodes; few rows stand
+behind them (12 posts, 12 abstracts, 8 problems, 2 houses), so that they say more about these rows than about others. Minutes are one run's
+wall clock, evaluations included, on one core with another run beside it. Again with `.venv/bin/python scripts/task_results.py`. StrBuild is
+[the demo](../README.md).
 
 | task | seed | held out, before | held out, after | change | most | env steps | minutes |
 |---|---|---|---|---|---|---|---|
