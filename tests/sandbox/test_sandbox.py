@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from sandbox.hostile import verdicts
 
 from collm.sandbox import Job, Level, Limits, ProgramStatus, Sandbox, SandboxError, TestStatus
 
@@ -257,6 +258,8 @@ def count(): return collections.Counter("aab")
         "assert count() == {'a': 2, 'b': 1}": "",
         "assert squares(3) == [0, 1, 4]": no_data,
         "assert not squares(3)": no_data,
+        "assert 'generator' in str(squares(3))": no_data,
+        "assert len({squares(3), squares(3)}) == 2": no_data,
         "apply(lambda x: x, 1)": "TypeError: an object of class 'function' is no plain data and cannot be handed to the program",
     }
     assert dict(zip(tests, errors(box.run(program, list(tests))), strict=True)) == tests
@@ -274,11 +277,22 @@ def f(x):
         ("ValueError", "ValueError"),
         ("FileNotFoundError", "FileNotFoundError"),
         ("ValueError", "UnicodeDecodeError"),
+        ("Exception", "StopIteration"),
     ]
-    kinds.append(("StopIteration", "StopIteration"))
     verdict = box.run(program, [template.format(n, caught, name) for n, (caught, name) in enumerate(kinds)])
     assert errors(verdict) == [""] * 5
     assert errors(box.run(program, ["f(0)", "f(2)"])) == ["Mine: 'a'", "FileNotFoundError: [Errno 2] c"]
+
+
+def test_an_end_of_iteration_that_the_program_raises_ends_no_iteration(box):
+    program = "def f(x): raise StopIteration\ndef g(x): return iter([x])\n"
+    tests = [
+        "assert all(map(f, [1, 2]))",
+        "assert list(map(f, [1])) == []",
+        "assert all(f(x) for x in [1])",
+        "assert list(map(next, map(g, [1]))) == [1]",
+    ]
+    assert statuses(box.run(program, tests)) == ["error", "error", "error", "passed"]
 
 
 def test_errors_are_one_short_line(box):
@@ -315,6 +329,15 @@ own = ["own-word"]
     assert errors(box.run(program, ["found = f()\nassert found == ['own-word'], found\nassert 'secret-54321'"])) == [""]
 
 
+def test_a_program_that_searches_its_memory_finds_what_is_there(box):
+    """The hostile program that reads all of its memory does find a number in it, so that it means something that it never finds a test's."""
+    program = verdicts.PROGRAMS["searches_its_memory_for_the_answer"]
+    hidden = "\nhidden = ('77' + '1' * 13).encode()\n"
+    found = box.run(program + hidden, ["assert f(0) == 771111111111111"], Limits(seconds=30.0))
+    assert errors(found) == [""]
+    assert errors(box.run(program, ["assert f(0) is None or 772222222222222 < 0"], Limits(seconds=30.0))) == [""]
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -336,6 +359,7 @@ def test_invalid_tests_are_told(box, given, message):
         {"seconds": math.inf},
         {"seconds": math.nan},
         {"memory_mb": 10},
+        {"memory_mb": 1 << 60},
         {"output_kb": -1},
         {"file_kb": 0},
         {"max_timeouts": 0},

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from collm.errors import SandboxError
 
-_LEAST_MEMORY_MB = 64
+_DAY = 86400
 
 
 class Level(StrEnum):
@@ -45,18 +44,18 @@ class Limits:
     max_timeouts: int | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.seconds) and self.seconds > 0):
-            raise SandboxError(f"sandbox limit seconds: expected a finite number above 0, got {self.seconds!r}")
-        _at_least("memory_mb", self.memory_mb, _LEAST_MEMORY_MB)
-        _at_least("output_kb", self.output_kb, 0)
-        _at_least("file_kb", self.file_kb, 4)
+        if not 0 < self.seconds <= _DAY:  # false for NaN too
+            raise SandboxError(f"sandbox limit seconds: expected a number above 0 and at most {_DAY} (a day), got {self.seconds!r}")
+        _between("memory_mb", self.memory_mb, 64, 1 << 20)
+        _between("output_kb", self.output_kb, 0, 1 << 20)
+        _between("file_kb", self.file_kb, 4, 1 << 30)
         if self.max_timeouts is not None:
-            _at_least("max_timeouts", self.max_timeouts, 1)
+            _between("max_timeouts", self.max_timeouts, 1, 1 << 30)
 
 
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise SandboxError(f"sandbox limit {name}: expected at least {least}, got {value!r}")
+def _between(name: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise SandboxError(f"sandbox limit {name}: expected {least} to {most}, got {value!r}")
 
 
 DEFAULT_LIMITS = Limits()

@@ -49,15 +49,21 @@ class Worker:
         # -P -s -S: nothing but the standard library; the environment is replaced as a whole, so -E is not needed.
         command = [sys.executable, "-P", "-s", "-S", "-B", "-X", "utf8", "-c", _BOOT, str(Path(__file__).parent)]
         command += [str(theirs.fileno()), str(os.getpid()), *mechanisms]
-        with theirs:
+        try:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
+                cwd="/",
                 env=_ENVIRONMENT,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
+        except OSError as error:
+            ours.close()
+            raise SandboxError(f"the sandbox cannot start {sys.executable}: {error.strerror}") from error
+        finally:
+            theirs.close()
         self._socket = ours
         self._scratch: str | None = None
         started = False

@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from sandbox.denial import deny
@@ -136,7 +137,11 @@ def run_all(box: Sandbox, around: Surroundings, only: str) -> tuple[dict[str, di
             else:
                 programs[name] = around.fill_in(program)
     limits = Limits(seconds=SECONDS, memory_mb=160, max_timeouts=1)
-    jobs = [Job(program, QUESTIONS, limits, bind={"candidate": "f"}) for program in programs.values()]
+    patient = {name for module in (verdicts, values) for name in module.PATIENT}
+    jobs = [
+        Job(program, QUESTIONS, replace(limits, seconds=4.0) if name in patient else limits, bind={"candidate": "f"})
+        for name, program in programs.items()
+    ]
     results = box.run_many([Job(KNOWS, QUESTIONS, Limits(), bind={"candidate": "f"}), *jobs])
     if not results[0].all_passed:
         raise AssertionError(f"a right program does not pass: {results[0]}")

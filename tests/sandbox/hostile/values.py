@@ -41,7 +41,7 @@ def number(n):
 items = b"".join(number(i * (2**61 - 1)) for i in range(200_000))
 payload = b"t" + struct.pack("<I", 2) + b"s" + struct.pack("<I", 5) + b"value" + b"S" + struct.pack("<I", 200_000) + items
 def f(x):
-    data = struct.pack("<I", len(payload)) + payload
+    data = memoryview(struct.pack("<I", len(payload)) + payload)
     while data: data = data[os.write(4, data):]
     return 1
 """,
@@ -49,7 +49,7 @@ def f(x):
 import os, struct
 payload = (b"l" + struct.pack("<I", 1)) * 1_000_000 + b"N"
 def f(x):
-    data = struct.pack("<I", len(payload)) + payload
+    data = memoryview(struct.pack("<I", len(payload)) + payload)
     while data: data = data[os.write(4, data):]
     return 1
 """,
@@ -59,7 +59,7 @@ count = 6_000_000
 payload = b"t" + struct.pack("<I", 2) + b"s" + struct.pack("<I", 5) + b"value"
 payload += b"l" + struct.pack("<I", count) + (b"l" + struct.pack("<I", 0)) * count
 def f(x):
-    data = struct.pack("<I", len(payload)) + payload
+    data = memoryview(struct.pack("<I", len(payload)) + payload)
     while data: data = data[os.write(4, data):]
     return 1
 """,
@@ -98,3 +98,6 @@ def f(x):
     return x
 """,
 }
+
+PATIENT = ("number_of_many_megabytes", "deep_nest_on_the_pipe", "list_of_ten_million")
+"""Programs that need more time than a loop is given, if they are to get anywhere."""

@@ -136,6 +136,23 @@ def f(x):
     import time; time.sleep(0.05)
     os._exit(0)
 """,
+    "huge_failure_on_the_pipe": r"""
+import os, struct
+def text(t): return b"s" + struct.pack("<I", len(t)) + t
+payload = b"t" + struct.pack("<I", 3) + text(b"failed") + text(b"load_error") + text(b"x" * (20 << 20))
+data = memoryview(struct.pack("<I", len(payload)) + payload)
+while data: data = data[os.write(4, data):]
+def f(x): return 1
+""",
+    "huge_error_on_the_pipe": r"""
+import os, struct
+def text(t): return b"s" + struct.pack("<I", len(t)) + t
+payload = b"t" + struct.pack("<I", 4) + text(b"raised") + text(b"n" * (4 << 20)) + b"l" + struct.pack("<I", 0) + text(b"x" * (20 << 20))
+def f(x):
+    data = memoryview(struct.pack("<I", len(payload)) + payload)
+    while data: data = data[os.write(4, data):]
+    return 1
+""",
     "unconfined_it_says": r"""
 import os, struct
 payload = b"t" + struct.pack("<I", 1) + b"s" + struct.pack("<I", 10) + b"unconfined"
@@ -330,3 +347,6 @@ NEEDS = {
     "reads_the_parents_file": "no_other_files",
 }
 """Programs that are stopped by one promise only, and succeed at a level that does not make it."""
+
+PATIENT = ("searches_its_memory_for_the_answer", "huge_failure_on_the_pipe", "huge_error_on_the_pipe")
+"""Programs that need more time than a loop is given, if they are to get anywhere."""

@@ -11,7 +11,7 @@ from importlib import import_module
 from types import CodeType
 from typing import Any
 
-from .captured import Captured, describe
+from .captured import Captured, describe, one_line
 from .frames import send_frame
 from .proxies import Channel, FromProgram, Names, ProgramGoneError
 
@@ -56,7 +56,7 @@ def evaluate(task: Task, number: int, channel: Channel, report_fd: int) -> dict[
             send_frame(report_fd, b'{"event": "loaded"}')
             return _judge(task, task.tests[number], channel)
         case ("failed", str(kind), str(text)) if kind in FAILURES:
-            return {"event": "not_loaded", "status": kind, "error": text}
+            return {"event": "not_loaded", "status": kind, "error": one_line(text)}
         case _:
             return {"event": "gone", "error": "the program broke the protocol"}
 

@@ -24,9 +24,8 @@ class ProgramGoneError(BaseException):
 class FromProgram(Exception):
     """Base of the exceptions that the program raised, and that are raised again here."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
+    text = ""
+    stops_iteration = False
 
     def __str__(self) -> str:
         return self.text
@@ -101,20 +100,15 @@ class ProgramObject:
         try:
             return self._channel.ask("next", self)
         except FromProgram as error:
-            if isinstance(error, StopIteration):
+            if error.stops_iteration:
                 raise StopIteration from None
             raise
-
-    def __repr__(self) -> str:
-        return f"<{self._name} of the program>"
-
-    def __hash__(self) -> int:
-        return self._number
 
     def _no_plain_data(self, *_: object) -> NoReturn:
         raise TypeError(f"the program gave an object of class {self._name!r}, which is no plain data: a test cannot judge it")
 
     __bool__ = __len__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _no_plain_data  # pyright: ignore[reportAssignmentType]
+    __repr__ = __str__ = __format__ = __hash__ = _no_plain_data  # pyright: ignore[reportAssignmentType]
 
 
 class Names(dict[str, Any]):
@@ -143,15 +137,18 @@ def _number_of(value: object) -> tuple[int, str]:
 
 def _exception(name: str, bases: list[Any], text: str) -> FromProgram:
     """An exception like the program's: of its name, and of the first of its built-in classes."""
-    for base in bases:
-        known = _BUILTIN_ERRORS.get(base) if isinstance(base, str) else None
-        if known is not None:
-            return type(name, (FromProgram, known), {"__module__": "program"})(text)
-    return type(name, (FromProgram,), {"__module__": "program"})(text)
+    known = next((_BUILTIN_ERRORS[base] for base in bases if isinstance(base, str) and base in _BUILTIN_ERRORS), None)
+    kind = type(name, (FromProgram,) if known is None else (FromProgram, known), {"__module__": "program"})
+    error = kind(text)
+    error.text = text
+    error.stops_iteration = "StopIteration" in bases
+    return error
 
 
+# Without those that cannot be made of a text, and without StopIteration: `all(map(f, values))` would take it for the end.
+_NOT_RAISED_AGAIN = (BaseExceptionGroup, UnicodeError, Warning, StopIteration, StopAsyncIteration)
 _BUILTIN_ERRORS: dict[str, type[Exception]] = {
     name: kind
     for name, kind in vars(builtins).items()
-    if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, (BaseExceptionGroup, UnicodeError, Warning))
+    if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, _NOT_RAISED_AGAIN)
 } | {"UnicodeError": UnicodeError}

@@ -103,12 +103,12 @@ class _Watch:
     def wait(self) -> None:
         while not self._finished():
             left = self._started + self._seconds - time.monotonic()
-            events = self._poll.poll(max(0.0, left) * 1000)
-            if not events and left <= 0:
+            for fd, _ in self._poll.poll(max(0.0, left) * 1000):
+                self._handle(fd)
+            # Also where there always is something to read: a program that floods its output does not live longer.
+            if left <= 0 and not self._finished():
                 self.outcome.timed_out = True
                 break
-            for fd, _ in events:
-                self._handle(fd)
         self.outcome.seconds = time.monotonic() - self._started
 
     def _finished(self) -> bool:
