@@ -330,12 +330,12 @@ own = ["own-word"]
 
 
 def test_a_program_that_searches_its_memory_finds_what_is_there(box):
-    """The hostile program that reads all of its memory does find a number in it, so that it means something that it never finds a test's."""
+    """The hostile program that reads its memory does find a number in it, so it means something that it never finds a test's."""
     program = verdicts.PROGRAMS["searches_its_memory_for_the_answer"]
-    hidden = "\nhidden = ('77' + '1' * 13).encode()\n"
-    found = box.run(program + hidden, ["assert f(0) == 771111111111111"], Limits(seconds=30.0))
+    hidden = "\nhidden = ('7391' + '1' * 11).encode()\n"
+    found = box.run(program + hidden, ["assert f(0) == 739111111111111"], Limits(seconds=30.0))
     assert errors(found) == [""]
-    assert errors(box.run(program, ["assert f(0) is None or 772222222222222 < 0"], Limits(seconds=30.0))) == [""]
+    assert errors(box.run(program, ["assert f(0) is None, 739122222222222"], Limits(seconds=30.0))) == [""]
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ SECONDS = 0.25
 WORKERS = 4
 PLACES = ("/tmp", "/var/tmp", "/dev/shm", "/run/lock", "/dev/mqueue", "/", "/root", "/home", "/etc", os.path.dirname(os.__file__))
 MARK = f"collm-hostile-{os.getpid()}"
-SECRET = int("77" + "".join(random.SystemRandom().choices("0123456789", k=13)))
+SECRET = int("7391" + "".join(random.SystemRandom().choices("0123456789", k=11)))
 QUESTIONS = (
     f"assert candidate(7) == {SECRET}",
     f"assert candidate([1, 2]) == [{SECRET}]",

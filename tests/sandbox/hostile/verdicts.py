@@ -216,7 +216,7 @@ def f(x):
     frame = sys._getframe()
     while frame is not None:
         for value in [*frame.f_locals.values(), *frame.f_globals.values(), *frame.f_code.co_consts]:
-            for number in re.findall(r"\b77\d{13}\b", repr(value)):
+            for number in re.findall(r"\b7391\d{11}\b", repr(value)):
                 return int(number)
         frame = frame.f_back
 """,
@@ -225,7 +225,7 @@ import gc, re
 def f(x):
     for thing in gc.get_objects():
         if isinstance(thing, (dict, list, tuple)):
-            for number in re.findall(r"\b77\d{13}\b", str(thing)[:100000]):
+            for number in re.findall(r"\b7391\d{11}\b", str(thing)[:100000]):
                 return int(number)
 """,
     "searches_its_memory_for_the_answer": r"""
@@ -237,16 +237,14 @@ r, w = os.pipe()
 def page(address):  # the kernel looks whether it is there
     return os.read(r, 4096) if libc.write(w, address, 4096) == 4096 else None
 def f(x):
-    starts = {id(thing) & ~4095 for thing in (object(), f, re, "a" * 9, [0] * 200_000, int)} | {(libc.sbrk(0) & ~4095) - 4096}
+    here = [id(thing) & ~4095 for thing in (object(), f, [0] * 200_000)] + [libc.sbrk(0) & ~4095]
     seen = set()
-    for start in starts:
-        for step in (4096, -4096):
-            address = start
-            while (text := page(address)) is not None and address not in seen:
+    for start in here:
+        for address in range(start - (48 << 20), start + (48 << 20), 4096):
+            if address not in seen:
                 seen.add(address)
-                found = re.search(rb"\b77\d{13}\b", text)
+                found = re.search(rb"7391\d{11}", page(address) or b"")
                 if found: return int(found.group())
-                address += step
 """,
     "reads_memory_through_proc": r"""
 import glob, re
@@ -258,16 +256,16 @@ def f(x):
             if "rw" not in line: continue
             with open(path, "rb") as memory:
                 memory.seek(low)
-                found = re.search(rb"\b77\d{13}\b", memory.read(high - low))
+                found = re.search(rb"\b7391\d{11}\b", memory.read(high - low))
             if found: return int(found.group())
 """,
     "reads_environments_and_command_lines": r"""
 import glob, os, re
 def f(x):
     for text in os.environ.values():
-        if re.fullmatch(r"77\d{13}", text): return int(text)
+        if re.fullmatch(r"7391\d{11}", text): return int(text)
     for path in glob.glob("/proc/[0-9]*/environ") + glob.glob("/proc/[0-9]*/cmdline") + glob.glob("/proc/[0-9]*/fd/*"):
-        try: found = re.search(rb"\b77\d{13}\b", open(path, "rb").read(1 << 20))
+        try: found = re.search(rb"\b7391\d{11}\b", open(path, "rb").read(1 << 20))
         except OSError: continue
         if found: return int(found.group())
 """,
@@ -281,7 +279,7 @@ def f(x):
         if fd == 3: continue
         try:
             os.set_blocking(fd, False)
-            found = re.search(rb"\b77\d{13}\b", os.read(fd, 1 << 16))
+            found = re.search(rb"\b7391\d{11}\b", os.read(fd, 1 << 16))
         except OSError: continue
         if found: return int(found.group())
 """,
