@@ -136,7 +136,8 @@ def look():
     return {
         "directory": os.listdir("."), "where": os.getcwd(), "environment": dict(os.environ), "input": sys.stdin.read(),
         "pid": os.getpid(), "parent": os.getppid(), "user": os.getuid() != 0, "descriptors": [fd for fd in range(64) if there(fd)],
-        "modules": [name for name in ("torch", "numpy", "collm") if name in sys.modules], "path": [p for p in sys.path if "collm" in p],
+        "host": os.uname().nodename,
+        "modules": [name for name in ("torch", "numpy", "collm", "platform") if name in sys.modules], "path": [p for p in sys.path if "collm" in p],
     }
 def there(fd):
     try: os.fstat(fd)
@@ -146,7 +147,7 @@ def there(fd):
     found = """
 assert look() == {
     "directory": [], "where": "/sandbox", "environment": {}, "input": "", "pid": 1, "parent": 0, "user": True,
-    "descriptors": [0, 1, 2, 3, 4], "modules": [], "path": [],
+    "descriptors": [0, 1, 2, 3, 4], "host": "sandbox", "modules": [], "path": [],
 }, look()
 """
     assert errors(box.run(program, [found])) == [""]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import resource
 import sys
 from dataclasses import dataclass
@@ -46,7 +45,7 @@ def on_linux() -> bool:
 
 def known_machine(mechanism: str) -> str:
     """This machine's architecture. Raises MechanismError for a mechanism that needs it where its system calls are not known here."""
-    machine = platform.machine()
+    machine = os.uname().machine
     if machine not in MACHINES or sys.maxsize < 2**32:
         raise MechanismError(mechanism, f"the system calls of {machine} are not known to collm (only those of {', '.join(MACHINES)})")
     return machine

@@ -28,6 +28,7 @@ def enter(machine: str, library: Sequence[str]) -> None:
     """
     try:
         _unshare()
+        call("sethostname", b"sandbox", 7)
         _private_root(machine, library)
     except OSError as error:
         raise MechanismError("namespaces", error.strerror or str(error)) from error

@@ -11,7 +11,7 @@ _MODULES = """
     abc array base64 binascii bisect bz2 calendar cmath collections collections.abc contextlib copy csv dataclasses datetime decimal
     difflib encodings.ascii encodings.latin_1 encodings.utf_16 enum fractions functools hashlib heapq html inspect io itertools json
     keyword lzma math numbers operator pprint queue random re secrets statistics string struct tempfile textwrap time timeit traceback
-    types typing unicodedata uuid weakref zlib _strptime
+    types typing unicodedata weakref zlib _strptime
 """
 
 
