@@ -137,7 +137,8 @@ def look():
         "directory": os.listdir("."), "where": os.getcwd(), "environment": dict(os.environ), "input": sys.stdin.read(),
         "pid": os.getpid(), "parent": os.getppid(), "user": os.getuid() != 0, "descriptors": [fd for fd in range(64) if there(fd)],
         "host": os.uname().nodename,
-        "modules": [name for name in ("torch", "numpy", "collm", "platform") if name in sys.modules], "path": [p for p in sys.path if "collm" in p],
+        "modules": [name for name in ("torch", "numpy", "collm", "platform") if name in sys.modules],
+        "path": [p for p in sys.path if "collm" in p],
     }
 def there(fd):
     try: os.fstat(fd)
