@@ -445,3 +445,33 @@ def test_score_takes_an_id_or_a_whole_problem():
     assert scorer.score({"task": {"task_id": "collm/0"}, "responses": ["", ""]})["reward"] == 0.0
     with pytest.raises(DataError, match="no row has task_id"):
         scorer.score({"task": {"task_id": "collm/999"}, "responses": ["", ""]})
+
+
+HANGS_ON_0 = "def f(x):\n    while x == 0:\n        pass\n    y = aux(x)\n    return y + 0"
+IDENTITY = {
+    "task_id": "t/1",
+    "prompt": 'def f(x):\n    """Return x."""\n',
+    "entry_point": "f",
+    "test": "def check(candidate):\n" + "".join(f"    assert candidate({x}) == {x}\n" for x in (0, 1, 2, 3)),
+}
+
+
+@pytest.mark.parametrize("profile", ["paper", "comlrl"])
+def test_a_test_that_hangs_spoils_no_other(profile):
+    env, _ = make(row=IDENTITY, profile=profile, test_seconds=0.5)
+    *_, infos = step(env, "def aux(x):\n    return x", HANGS_ON_0)
+    assert infos["agent_0"]["metrics"]["pass_rate"] == 0.75
+    assert infos["agent_0"]["metrics"]["timeouts"] == 1
+
+
+def test_an_entry_point_named_like_a_builtin_is_the_program_s():
+    row = {
+        "task_id": 1,
+        "text": "Return the sum plus one.",
+        "test_list": ["assert sum([1, 2]) == 4"],
+        "code": "def sum(x):\n    return 4\n",
+    }
+    for body, rate in (("return len(aux(x)) + 2", 1.0), ("return len(aux(x)) + 1", 0.0)):
+        env, _ = make(row=row, task=MbppTask)
+        *_, infos = step(env, "def aux(x):\n    return x", f"def sum(x):\n    {body}")
+        assert infos["agent_0"]["metrics"]["pass_rate"] == rate

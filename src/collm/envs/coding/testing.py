@@ -31,10 +31,29 @@ def run_tests(source: str, problem: Problem, rules: Rules) -> tuple[TestResult, 
 
 
 def _run(source: str, problem: Problem, rules: Rules) -> tuple[TestResult, ...]:
+    fresh = _judged(source, problem, rules, problem.suite.asserts, rules.test_seconds)
+    return fresh if rules.fresh_program else _with_state(fresh, source, problem, rules)
+
+
+def _with_state(fresh: tuple[TestResult, ...], source: str, problem: Problem, rules: Rules) -> tuple[TestResult, ...]:
+    """The results where the program keeps its state from test to test.
+
+    A test that does not end, on a program of its own, is left out for the others, which it would hold up; what a test repeats
+    of those before it has time of its own.
+    """
+    ends = [i for i, result in enumerate(fresh) if result.status not in (TestStatus.TIMEOUT, TestStatus.NOT_RUN)]
+    if not ends or ends == [0]:
+        return fresh
+    tests = after_one_another(tuple(problem.suite.asserts[i] for i in ends))
+    found = dict(zip(ends, _judged(source, problem, rules, tests, rules.test_seconds * len(ends)), strict=True))
+    return tuple(found.get(i, result) for i, result in enumerate(fresh))
+
+
+def _judged(source: str, problem: Problem, rules: Rules, tests: tuple[str, ...], seconds: float) -> tuple[TestResult, ...]:
+    limits = Limits(seconds=seconds, memory_mb=rules.memory_mb, max_timeouts=rules.max_timeouts)
     suite = problem.suite
-    limits = Limits(seconds=rules.test_seconds, memory_mb=rules.memory_mb, max_timeouts=rules.max_timeouts)
-    bind = {suite.calls: problem.entry_point} if suite.calls else {}
-    tests = suite.asserts if rules.fresh_program else after_one_another(suite.asserts)
+    # Always bound: an entry point with the name of one of Python's builtins would otherwise be that builtin to the tests.
+    bind = {suite.calls or problem.entry_point: problem.entry_point}
     return shared_sandbox(rules.sandbox).run(source, tests, limits, preamble=suite.preamble, bind=bind).results
 
 
