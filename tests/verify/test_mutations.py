@@ -13,9 +13,11 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from unittest.mock import patch
 
 import pytest
 
+from collm.models.passes import DecoderPasses
 from collm.rollout.branch import TreeShape
 from collm.verify.problems import Bench
 from collm.verify.rows_actor_critic import converged_rows, wrong_critic_rows
@@ -39,6 +41,14 @@ TALK = Case("K=1, H=1, 3 tokens", "talk", TreeShape())
 
 REINFORCE, RLOO, GRPO, REMAX = (trees(m, PAPER) for m in ("ma-reinforce", "marloo", "magrpo", "maremax"))
 LONG_ANSWERS = trees("ma-reinforce", TALK)
+
+
+def side_by_side(bench: Bench) -> Sequence:
+    """Sequences padded to one length, where the same samples would go through the model as one tree, which has no padding."""
+    with patch.object(DecoderPasses, "takes_trees", lambda self: False):
+        return LONG_ANSWERS(bench)
+
+
 CONVERGED = partial(converged_rows, algorithm="collm-cc", problem="alone", label="ac")
 WRONG = partial(wrong_critic_rows, algorithm="collm-cc", problem="alone", label="ac")
 CRITIC = partial(critic_rows, algorithm="collm-cc", problem="solo")
@@ -76,20 +86,20 @@ MUTATIONS = [
         "collm.models.teacher_forcing:policy_output",
         "[(b, start, stop) for b, s in enumerate(batch) for start, stop in s.spans]",
         "[(b, start, stop if stop < len(s.ids) else ids_BT.shape[1]) for b, s in enumerate(batch) for start, stop in s.spans]",
-        LONG_ANSWERS,
+        side_by_side,
     ),
     Mutation(
         "predicted by the state after it",
         "collm.models.teacher_forcing:policy_output",
-        "predict(ids_BT, row_P, column_P - 1)",
-        "predict(ids_BT, row_P, column_P)",
+        "predict(ids_BT, row_P, state_P, tree)",
+        "predict(ids_BT, row_P, column_P, tree)",
         REINFORCE,
     ),
     Mutation(
         "scored at temperature 1",
-        "collm.models.sampling:support_log_softmax",
-        "logits_BV.to(wide) / rules.temperature_B[:, None].to(wide)",
-        "logits_BV.to(wide)",
+        "collm.models.fused_head:_Blocks.__iter__",
+        "z_PV /= self._temperature_P1",
+        "pass",
         LONG_ANSWERS,
     ),
     Mutation(

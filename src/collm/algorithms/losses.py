@@ -64,7 +64,8 @@ class PolicyGradientLoss:
             difference_BT = (output.reference_logprob_BT - output.logprob_BT) * mask_BT
             metrics["reference_kl"] = kl_B = (difference_BT.exp() - difference_BT - 1).sum(-1)
             loss_B = loss_B + self.kl_coef * kl_B
-        return loss_B - self.entropy_coef * entropy_B, metrics
+        # Multiplied by 0 it would still send a gradient through the whole vocabulary.
+        return loss_B - self.entropy_coef * entropy_B if self.entropy_coef else loss_B, metrics
 
     def _surrogate(self, ratio: Tensor, advantage: Tensor) -> tuple[Tensor, Tensor]:
         if self.clip_ratio is None:

@@ -26,7 +26,8 @@ from collm.models.loading import LoadedModel, keeps_plain_kv
 from collm.models.member import Member, Metrics, PolicyLoss, PolicyOutput, ValueLoss
 from collm.models.optim import Progress, gradient_norm, make_optimizer
 from collm.models.passes import DecoderPasses, ValueHead, save_folder
-from collm.models.sequences import MergedSequence, PolicySample, ValueInput, merge_samples, micro_batches
+from collm.models.prefix_tree import join, share_prefixes
+from collm.models.sequences import MergedSequence, PolicySample, TreeLayout, ValueInput, filled_batches, merge_samples, micro_batches
 from collm.models.teacher_forcing import policy_output, value_output
 
 
@@ -190,7 +191,7 @@ class Host:
         with self._lock:
             self._activate(member)
             for batch in self._policy_batches(samples):
-                output, order = self._policy_pass(member, batch, samples, reference=False)
+                output, order = self._policy_pass(member, batch, samples, reference=False, entropy=False)
                 for i, row in zip(order, output.logprob_BT.tolist(), strict=True):
                     scores[i] = tuple(row[: len(samples[i].response_ids)])
         return [scores[i] for i in range(len(samples))]
@@ -303,25 +304,31 @@ class Host:
             self.loaded.model.eval()
 
     def _policy_batches(self, samples: Sequence[PolicySample]) -> list[list[MergedSequence]]:
-        return list(micro_batches(merge_samples(samples), lambda s: len(s.ids), self._token_budget))
+        merged = merge_samples(samples)
+        trees = share_prefixes(samples, merged, self._token_budget)
+        if trees and self._passes.takes_trees() and (self._reference is None or self._reference.takes_trees()):
+            return [[join(some)] for some in filled_batches(trees, lambda s: len(s.ids), self._token_budget)]
+        return list(micro_batches(merged, lambda s: len(s.ids), self._token_budget))
 
     def _value_batches(self, inputs: Sequence[ValueInput]) -> list[list[int]]:
         return list(micro_batches(range(len(inputs)), lambda i: len(inputs[i].ids), self._token_budget))
 
     def _policy_pass(
-        self, member: str, batch: Sequence[MergedSequence], samples: Sequence[PolicySample], reference: bool
+        self, member: str, batch: Sequence[MergedSequence], samples: Sequence[PolicySample], reference: bool, entropy: bool = True
     ) -> tuple[PolicyOutput, list[int]]:
         m = self.members[member]
         predict = self._reference_predict if reference else None
-        return policy_output(self._passes, batch, samples, self._decode(member).rule, m.value_head, predict)
+        return policy_output(self._passes, batch, samples, self._decode(member).rule, m.value_head, predict, entropy)
 
-    def _reference_predict(self, ids_BT: Tensor, rows_P: Tensor, columns_P: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    def _reference_predict(
+        self, ids_BT: Tensor, rows_P: Tensor, columns_P: Tensor, tree: TreeLayout | None
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         if self._reference is not None:
-            return self._reference.positions_and_head(ids_BT, rows_P, columns_P)
+            return self._reference.positions_and_head(ids_BT, rows_P, columns_P, tree)
         if self._switch is None:
             raise ModelError(f"host {self.name} keeps no copy of its initial weights; add the policy with reference=True")
         with self._switch.off():
-            return self._passes.positions_and_head(ids_BT, rows_P, columns_P)
+            return self._passes.positions_and_head(ids_BT, rows_P, columns_P, tree)
 
     def _value_pass(self, member: str, inputs: Sequence[ValueInput]) -> Tensor:
         head = self.members[member].value_head

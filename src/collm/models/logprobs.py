@@ -1,7 +1,8 @@
-"""Log-probabilities and entropies at response positions only, in chunks over positions.
+"""Log-probabilities and entropies at response positions only, never all tokens x vocabulary at once.
 
-A whole sequence's tokens x vocabulary never exists in memory: hidden states are gathered at the positions that predict
-a response token, and the head and log-softmax run on a chunk of them at a time, recomputed in the backward pass.
+Hidden states are gathered at the positions that predict a response token. A linear head without truncation runs in blocks
+of the vocabulary (`fused_head.py`). top-k and top-p need whole rows, and so does a head that is more than a linear layer:
+then head and log-softmax run on a chunk of positions at a time, recomputed in the backward pass.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from collm.models.fused_head import LinearHead
 from collm.models.sampling import RuleRows, support_log_softmax
 
 CHUNK_ELEMENTS = 1 << 23
@@ -21,18 +23,26 @@ CHUNK_ELEMENTS = 1 << 23
 
 @dataclass(frozen=True, slots=True)
 class TokenStats:
-    """Per response token: log-probability and entropy in nats under the support rule, and the mass the rule kept."""
+    """Per response token: log-probability and entropy in nats under the support rule, and the mass the rule kept.
+
+    The entropy may be NaN where it was not asked for.
+    """
 
     logprob_T: Tensor
     entropy_T: Tensor
     kept_mass_T: Tensor
 
 
-def token_stats(hidden_TD: Tensor, head: Callable[[Tensor], Tensor], targets_T: Tensor, rules: RuleRows, vocabulary: int) -> TokenStats:
+def token_stats(
+    hidden_TD: Tensor, head: Callable[[Tensor], Tensor], targets_T: Tensor, rules: RuleRows, vocabulary: int, entropy: bool = True
+) -> TokenStats:
     """Statistics of `targets_T` (T,) predicted from `hidden_TD` (T, D); `rules` holds one row per position.
 
     Gradients flow through the log-probabilities and the entropies.
     """
+    if isinstance(head, LinearHead) and not rules.truncates:
+        logprob_T, entropy_T = head.statistics(hidden_TD, targets_T, rules.temperature_B if rules.scales else None, entropy)
+        return TokenStats(logprob_T, entropy_T, torch.ones_like(logprob_T))
     chunk = max(1, CHUNK_ELEMENTS // vocabulary)
     recompute = torch.is_grad_enabled() and hidden_TD.shape[0] > chunk
     parts: list[tuple[Tensor, Tensor, Tensor]] = []

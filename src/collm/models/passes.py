@@ -7,7 +7,7 @@ import copy
 import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,7 +16,11 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 from transformers.cache_utils import Cache
 
 from collm.errors import ModelError
-from collm.models.loading import embedding_rows
+from collm.models.fused_head import LinearHead
+from collm.models.loading import embedding_rows, keeps_plain_kv
+from collm.models.sequences import TreeLayout
+from collm.models.tree_attention import NAME as TREE_ATTENTION
+from collm.models.tree_attention import Branches
 
 VALUE_HEAD_FILE = "value_head.safetensors"
 """Beside the backbone in a saved critic's folder."""
@@ -72,14 +76,17 @@ class DecoderPasses:
         self.backbone = cast("PreTrainedModel", model.base_model)
         self.hidden_size: int = model.config.get_text_config().hidden_size
         self.vocabulary: int = model.config.get_text_config().vocab_size
+        self._takes_trees: bool | None = None
         self._takes_positions = "position_ids" in inspect.signature(self.backbone.forward).parameters
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
         self._plain_head = self.backbone is not model and self._head_is_all_there_is()
+        output = model.get_output_embeddings() if self._plain_head else None
+        self._linear_head = LinearHead(output, self.autocast) if type(output) is nn.Linear else None
 
-    def hidden(self, ids_BT: Tensor) -> Tensor:
-        """Last hidden states (B, T, D) of right-padded sequences."""
+    def hidden(self, ids_BT: Tensor, tree: TreeLayout | None = None) -> Tensor:
+        """Last hidden states (B, T, D) of right-padded sequences; with `tree` of the one row that it lays out (`takes_trees`)."""
         with self.autocast():
-            return self.backbone(input_ids=ids_BT, use_cache=False).last_hidden_state
+            return self.backbone(input_ids=ids_BT, use_cache=False, **self._branching(tree)).last_hidden_state
 
     def head(self, hidden_TD: Tensor) -> Tensor:
         """Vocabulary logits (T, V) of hidden states; only where the model's logits are its head's (`has_plain_head`)."""
@@ -87,19 +94,65 @@ class DecoderPasses:
             return cast("nn.Module", self.model.get_output_embeddings())(hidden_TD)
 
     @property
+    def whole_head(self) -> Callable[[Tensor], Tensor]:
+        """The head for scoring: one that can work in blocks of the vocabulary, where it is a linear layer."""
+        return self._linear_head or self.head
+
+    @property
     def has_plain_head(self) -> bool:
         """Whether logits = head(last hidden state), without soft-capping or scaling."""
         return self._plain_head
 
-    def positions_and_head(self, ids_BT: Tensor, rows_P: Tensor, columns_P: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    def positions_and_head(
+        self, ids_BT: Tensor, rows_P: Tensor, columns_P: Tensor, tree: TreeLayout | None = None
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """What predicts the token after (row, column): hidden states (P, D) and the head for them.
 
         A model that post-processes its logits hands out those logits and the identity instead.
         """
         if self._plain_head:
-            return self.hidden(ids_BT)[rows_P, columns_P], self.head
+            return self.hidden(ids_BT, tree)[rows_P, columns_P], self.whole_head
         with self.autocast():
-            return self.model(input_ids=ids_BT, use_cache=False).logits[rows_P, columns_P], _identity
+            return self.model(input_ids=ids_BT, use_cache=False, **self._branching(tree)).logits[rows_P, columns_P], _identity
+
+    def takes_trees(self) -> bool:
+        """Whether the model reads trees of tokens (`tree_attention.py`) as it reads their branches; found out by trying."""
+        if self._takes_trees is None:
+            self._takes_trees = self._reads_trees()
+        return self._takes_trees
+
+    def _branching(self, tree: TreeLayout | None) -> dict[str, Any]:
+        if tree is None:
+            return {}
+        positions_1T = torch.tensor([tree.positions], device=self.device)
+        # transformers hands a mask of four dimensions through as it is; the attention function reads the branches instead.
+        unread = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self.device)
+        return {"position_ids": positions_1T, "attention_mask": unread, "branches": Branches.of(tree, self.device)}
+
+    @torch.no_grad()
+    def _reads_trees(self) -> bool:
+        if not (self._takes_positions and keeps_plain_kv(self.model) and self.model.config._attn_implementation == "sdpa"):
+            return False
+        if not self.model._supports_attention_backend:
+            return False
+        # 1 2 3 with the branches 4 5 and 6.
+        tree = TreeLayout((3, 2, 1), (-1, 0, 0), (0, 1, 2, 3, 4, 3), ())
+        ids_T = torch.arange(1, 7, device=self.device) % embedding_rows(self.model)
+        first_TD = self.hidden(ids_T[None, :5])[0]
+        second_TD = self.hidden(ids_T[None, [0, 1, 2, 5]])[0]
+        self.model.set_attn_implementation(TREE_ATTENTION)
+        try:
+            both_TD = self.hidden(ids_T[None], tree)[0]
+        except (TypeError, ValueError, RuntimeError):
+            both_TD = torch.full_like(first_TD, torch.nan)
+        apart_TD = torch.cat([first_TD, second_TD[3:]])
+        with self.autocast():
+            narrow = torch.is_autocast_enabled(self.device.type) or apart_TD.dtype in (torch.bfloat16, torch.float16)
+        # Another attention moves a random model's states by little: no more is let through than rounding explains.
+        reads = bool(((both_TD - apart_TD).norm(dim=-1) <= (5e-2 if narrow else 3e-4) * apart_TD.norm(dim=-1)).all())
+        if not reads:
+            self.model.set_attn_implementation("sdpa")
+        return reads
 
     def last_logits(self, ids_BT: Tensor, mask_BL: Tensor, positions_BT: Tensor, cache: Cache) -> Tensor:
         """Logits (B, V) of the last column, with everything in `cache` as context; the cache grows by T."""

@@ -36,6 +36,9 @@ class RuleRows:
     top_p_B: Tensor
     top_k_B: Tensor
     truncates: bool
+    """Whether any row cuts tokens off."""
+    scales: bool
+    """Whether any row's temperature is not 1."""
 
     @classmethod
     def of(cls, rules: Sequence[SupportRule], device: torch.device) -> RuleRows:
@@ -44,10 +47,17 @@ class RuleRows:
             top_p_B=torch.tensor([r.top_p for r in rules], dtype=torch.float64, device=device),
             top_k_B=torch.tensor([r.top_k for r in rules], dtype=torch.long, device=device),
             truncates=any(r.truncates for r in rules),
+            scales=any(r.temperature != 1 for r in rules),
         )
 
+    @classmethod
+    def repeat(cls, rule: SupportRule, count: int, device: torch.device) -> RuleRows:
+        """The same rule for `count` rows."""
+        one = cls.of([rule], device)
+        return cls(one.temperature_B.expand(count), one.top_p_B.expand(count), one.top_k_B.expand(count), one.truncates, one.scales)
+
     def select(self, index: Tensor) -> RuleRows:
-        return RuleRows(self.temperature_B[index], self.top_p_B[index], self.top_k_B[index], self.truncates)
+        return RuleRows(self.temperature_B[index], self.top_p_B[index], self.top_k_B[index], self.truncates, self.scales)
 
 
 def support_mask(scaled_BV: Tensor, rules: RuleRows) -> Tensor:
@@ -71,8 +81,7 @@ def support_log_softmax(logits_BV: Tensor, rules: RuleRows, chosen_B: Tensor | N
     last-bit differences between a cached and a teacher-forced pass must not put it outside.
     Returns log-probabilities (B, V), -inf outside the support, and the kept mass (B,) before renormalisation.
     """
-    wide = torch.promote_types(logits_BV.dtype, torch.float32)
-    scaled_BV = logits_BV.to(wide) / rules.temperature_B[:, None].to(wide)
+    scaled_BV = _scaled(logits_BV, rules)
     if not rules.truncates:
         full_BV = scaled_BV.log_softmax(-1)
         return full_BV, torch.ones_like(full_BV[:, 0])
@@ -93,9 +102,67 @@ def uniforms(seed: int, count: int) -> np.ndarray:
 
 def inverse_cdf_sample(logprobs_BV: Tensor, uniform_B: Tensor) -> Tensor:
     """Token ids (B,) at the given quantiles of each row's distribution; a token of probability 0 is never returned."""
-    # In fp64: over 150,000 tokens an fp32 sum swallows the tail, and a parallel one need not be monotone.
-    cdf_BV = logprobs_BV.double().exp().cumsum(-1)
-    total_B = cdf_BV[:, -1]
-    # Scaling by the rounded total keeps the quantile below the last step; `right=True` skips steps of height 0.
-    quantile_B = torch.minimum(uniform_B.to(total_B) * total_B, torch.nextafter(total_B, torch.zeros_like(total_B)))
-    return torch.searchsorted(cdf_BV, quantile_B[:, None], right=True)[:, 0]
+    return _at_quantile(logprobs_BV.exp(), uniform_B)[0]
+
+
+def draw(logits_BV: Tensor, rules: RuleRows, uniform_B: Tensor, greedy_B: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """One token per row by the support rule: ids (B,), their log-probabilities under it and the mass it kept.
+
+    `greedy_B` marks rows that take the likeliest token instead (None: no row does). Where logits are NaN, so is the
+    log-probability; the id is then any.
+    """
+    if rules.truncates:
+        logprob_BV, mass_B = support_log_softmax(logits_BV, rules)
+        token_B = _taken(inverse_cdf_sample(logprob_BV, uniform_B), logits_BV, greedy_B)
+        return token_B, logprob_BV.gather(-1, token_B[:, None])[:, 0], mass_B
+    scaled_BV = _scaled(logits_BV, rules)
+    # Weights relative to the likeliest token: one pass less over the vocabulary than normalising first.
+    top_B = scaled_BV.amax(-1)
+    token_B, total_B = _at_quantile((scaled_BV - top_B[:, None]).exp_(), uniform_B)
+    token_B = _taken(token_B, logits_BV, greedy_B)
+    logprob_B = scaled_BV.gather(-1, token_B[:, None])[:, 0] - top_B - total_B.log().to(top_B)
+    return token_B, logprob_B, torch.ones_like(logprob_B)
+
+
+def _scaled(logits_BV: Tensor, rules: RuleRows) -> Tensor:
+    """Logits over the temperature, in at least fp32."""
+    wide = torch.promote_types(logits_BV.dtype, torch.float32)
+    return logits_BV.to(wide) / rules.temperature_B[:, None].to(wide) if rules.scales else logits_BV.to(wide)
+
+
+def _taken(sampled_B: Tensor, logits_BV: Tensor, greedy_B: Tensor | None) -> Tensor:
+    return sampled_B if greedy_B is None else torch.where(greedy_B, logits_BV.argmax(-1), sampled_B)
+
+
+_BLOCK = 512
+"""Weights summed in their own precision; the sums are then added up in fp64."""
+
+
+def _at_quantile(weights_BV: Tensor, uniform_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Token ids (B,) at the given quantiles of rows of weights, never one of weight 0; and each row's total, fp64.
+
+    Two levels: blocks by their sums, then tokens within the block. In fp64: over 150,000 tokens an fp32 sum swallows the
+    tail, and a parallel one need not be monotone.
+    """
+    rows, vocabulary = weights_BV.shape
+    blocks = vocabulary // _BLOCK
+    sums_BK = weights_BV[:, : blocks * _BLOCK].view(rows, blocks, _BLOCK).sum(-1)
+    if blocks * _BLOCK < vocabulary:
+        sums_BK = torch.cat([sums_BK, weights_BV[:, blocks * _BLOCK :].sum(-1, keepdim=True)], dim=-1)
+    # A block's place in the CDF and the CDF within it must agree on which blocks hold nothing: sums of non-negative numbers do.
+    blocks_BK = sums_BK.double().cumsum(-1)
+    total_B = blocks_BK[:, -1]
+    quantile_B = _below(uniform_B.to(total_B) * total_B, total_B)
+    block_B = torch.searchsorted(blocks_BK, quantile_B[:, None], right=True).clamp_(max=blocks_BK.shape[1] - 1)
+    before_B = (blocks_BK - sums_BK).gather(-1, block_B)[:, 0]
+    column_BC = block_B * _BLOCK + torch.arange(min(_BLOCK, vocabulary), device=weights_BV.device)
+    inside_BC = weights_BV.gather(-1, column_BC.clamp(max=vocabulary - 1)).double().masked_fill_(column_BC >= vocabulary, 0.0).cumsum_(-1)
+    within_B = _below((quantile_B - before_B).clamp_(min=0.0), inside_BC[:, -1])
+    offset_B = torch.searchsorted(inside_BC, within_B[:, None], right=True)[:, 0]
+    # NaN weights push the quantile past the last token; whoever reads the log-probability sees them.
+    return (block_B[:, 0] * _BLOCK + offset_B).clamp_(max=vocabulary - 1), total_B
+
+
+def _below(quantile_B: Tensor, total_B: Tensor) -> Tensor:
+    """Strictly below the total, so that `right=True` in a search skips steps of height 0 and stops at the last real one."""
+    return torch.minimum(quantile_B, torch.nextafter(total_B, torch.zeros_like(total_B)))

@@ -50,6 +50,20 @@ class ValueInput:
     """How many of the oldest turns did not fit."""
 
 
+@dataclass(frozen=True, slots=True)
+class TreeLayout:
+    """How one row of tokens branches (`prefix_tree.py`): segments that lie one after the other, each continuing its parent."""
+
+    lengths: tuple[int, ...]
+    """Tokens of each segment."""
+    parents: tuple[int, ...]
+    """Of each segment the earlier one that it continues; -1 at a root."""
+    positions: tuple[int, ...]
+    """Of each token its distance from the root."""
+    before: tuple[int, ...]
+    """The column of the token that each response follows."""
+
+
 @dataclass(slots=True)
 class MergedSequence:
     """Token ids with the response spans [start, stop) in them; `samples` are indices into the list that was merged."""
@@ -57,6 +71,12 @@ class MergedSequence:
     ids: tuple[int, ...]
     spans: list[tuple[int, int]]
     samples: list[int]
+    tree: TreeLayout | None = None
+    """Where the row is not one text but branches."""
+
+    def columns_before(self) -> tuple[int, ...]:
+        """Of each span the column whose state predicts its first token."""
+        return self.tree.before if self.tree is not None else tuple(start - 1 for start, _ in self.spans)
 
 
 def merge_samples(samples: Sequence[PolicySample]) -> list[MergedSequence]:
@@ -99,6 +119,20 @@ def micro_batches(items: Sequence[Item], length: Callable[[Item], int], token_bu
             yield batch
             batch, longest = [], length(item)
         batch.append(item)
+    if batch:
+        yield batch
+
+
+def filled_batches(items: Sequence[Item], length: Callable[[Item], int], token_budget: int) -> Iterator[list[Item]]:
+    """Batches of items that lie one after the other, without padding: filled in order up to the budget."""
+    batch: list[Item] = []
+    total = 0
+    for item in items:
+        if batch and total + length(item) > token_budget:
+            yield batch
+            batch, total = [], 0
+        batch.append(item)
+        total += length(item)
     if batch:
         yield batch
 

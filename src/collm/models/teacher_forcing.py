@@ -11,10 +11,11 @@ from collm.models.logprobs import TokenStats, token_stats
 from collm.models.member import PolicyOutput
 from collm.models.passes import DecoderPasses, ValueHead
 from collm.models.sampling import RuleRows, SupportRule
-from collm.models.sequences import MergedSequence, PolicySample, ValueInput, right_pad
+from collm.models.sequences import MergedSequence, PolicySample, TreeLayout, ValueInput, right_pad
 
-Predict = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]]
-"""(ids_BT, rows_P, columns_P) -> what predicts the token after each place, and the head for it: `DecoderPasses.positions_and_head`."""
+Predict = Callable[[Tensor, Tensor, Tensor, TreeLayout | None], tuple[Tensor, Callable[[Tensor], Tensor]]]
+"""(ids_BT, rows_P, columns_P, tree) -> what predicts the token after each place, and the head for it:
+`DecoderPasses.positions_and_head`."""
 
 
 def policy_output(
@@ -24,42 +25,48 @@ def policy_output(
     rule: SupportRule,
     value_head: ValueHead | None,
     reference: Predict | None,
+    entropy: bool = True,
 ) -> tuple[PolicyOutput, list[int]]:
     """Statistics of every response in the batch, padded, and the samples' indices in that order.
 
     `value_head` reads V from the hidden state at which a response begins; `reference` scores the responses under other
-    weights, without gradients.
+    weights, without gradients. Without `entropy` that column may be NaN. A sequence that is a tree is a batch of its own.
     """
-    device = passes.device
+    device, tree = passes.device, batch[0].tree
+    if tree is not None and len(batch) > 1:
+        raise ValueError("a tree goes through the model in a pass of its own; join the trees first")
     ids_BT = right_pad([s.ids for s in batch], device)
     spans = [(b, start, stop) for b, s in enumerate(batch) for start, stop in s.spans]
     order = [i for s in batch for i in s.samples]
-    row_P = torch.tensor([b for b, start, stop in spans for _ in range(start, stop)], device=device)
-    column_P = torch.tensor([c for _, start, stop in spans for c in range(start, stop)], device=device)
-    rules = RuleRows.of([rule] * len(row_P), device)
-    lengths = [stop - start for _, start, stop in spans]
-    mask_ST = torch.arange(max(lengths), device=device) < torch.tensor(lengths, device=device)[:, None]
+    row_S, start_S, stop_S = torch.tensor(spans).unbind(-1)
+    before_S = torch.tensor([column for s in batch for column in s.columns_before()])
+    length_S = stop_S - start_S
+    place_ST = torch.arange(int(length_S.max()))
+    mask_ST = place_ST < length_S[:, None]
+    row_P, column_P = (x.to(device) for x in (row_S[:, None].expand_as(mask_ST)[mask_ST], (start_S[:, None] + place_ST)[mask_ST]))
+    # A token is predicted by the state before it: within the response the column to its left.
+    state_P = torch.where(place_ST > 0, start_S[:, None] + place_ST - 1, before_S[:, None])[mask_ST].to(device)
+    mask_ST = mask_ST.to(device)
+    rules = RuleRows.repeat(rule, len(row_P), device)
 
-    def statistics(predict: Predict) -> TokenStats:
-        # The token at column c is predicted by the state at c - 1.
-        hidden_PD, head = predict(ids_BT, row_P, column_P - 1)
-        return token_stats(hidden_PD, head, ids_BT[row_P, column_P], rules, passes.vocabulary)
+    def statistics(predict: Predict, entropy: bool) -> TokenStats:
+        hidden_PD, head = predict(ids_BT, row_P, state_P, tree)
+        return token_stats(hidden_PD, head, ids_BT[row_P, column_P], rules, passes.vocabulary, entropy)
 
     def padded(x_P: Tensor) -> Tensor:
         return torch.zeros_like(mask_ST, dtype=x_P.dtype).masked_scatter(mask_ST, x_P)
 
     if value_head is None:
-        own, value_S = statistics(passes.positions_and_head), None
+        own, value_S = statistics(passes.positions_and_head, entropy), None
     else:
-        hidden_BTD = passes.hidden(ids_BT)
-        own = statistics(lambda _, rows, columns: (hidden_BTD[rows, columns], passes.head))
-        first_S = torch.tensor([[b, start - 1] for b, start, _ in spans], device=device)
+        hidden_BTD = passes.hidden(ids_BT, tree)
+        own = statistics(lambda _, rows, columns, __: (hidden_BTD[rows, columns], passes.whole_head), entropy)
         features_SF = torch.tensor([samples[i].features for i in order], device=device).reshape(len(order), -1)
-        value_S = value_head(hidden_BTD[first_S[:, 0], first_S[:, 1]], features_SF)
+        value_S = value_head(hidden_BTD[row_S.to(device), before_S.to(device)], features_SF)
     reference_ST = None
     if reference is not None:
         with torch.no_grad():
-            reference_ST = padded(statistics(reference).logprob_T)
+            reference_ST = padded(statistics(reference, entropy=False).logprob_T)
     output = PolicyOutput(padded(own.logprob_T), padded(own.entropy_T), mask_ST, padded(own.kept_mass_T), reference_ST, value_S)
     return output, order
 
