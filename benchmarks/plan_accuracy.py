@@ -3,21 +3,23 @@
 Each case runs in a process of its own: two updates and their evaluations through `collm.Trainer`, on dialogues whose lengths
 are known. Measured is the peak of resident memory less what the process held before anything was loaded.
 
-    python benchmarks/plan_accuracy.py [--out benchmarks/results/plan_accuracy.json] [CASE ...]
+    python benchmarks/plan_accuracy.py [--out FILE] [CASE ...]
 
-The last line of output is a JSON object.
+All cases together are written to benchmarks/results/plan_accuracy.json. The last line of output is a JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +146,10 @@ def make_model(case: Case, folder: Path) -> None:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core, eos_token=special[0], pad_token=special[0], additional_special_tokens=special[1:]
     )
-    tokenizer.chat_template = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}{% if m['role'] == 'assistant' %}<|end|>{% endif %}{% endfor %}<|assistant|>"
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}"
+        "{% if m['role'] == 'assistant' %}<|end|>{% endif %}{% endfor %}<|assistant|>"
+    )
     torch.manual_seed(0)
     shape = Qwen3Config(
         vocab_size=case.vocabulary,
@@ -207,11 +212,12 @@ def main(cases: Iterable[str], out: Path | None) -> None:
         with tempfile.TemporaryDirectory() as folder:
             rows.append(compare(name, Path(folder)))
     worst = max(abs(row["error"]) for row in rows)
-    result = {"machine": _machine(), "worst_error": worst, "cases": rows}
+    mean = sum(abs(row["error"]) for row in rows) / len(rows)
+    result = {"worst_error": worst, "mean_error": mean, "cases": rows, "machine": _machine(), "date": datetime.now(UTC).date().isoformat()}
     if out is not None:
         out.parent.mkdir(exist_ok=True)
         out.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps({"worst_error": worst, "cases": {row["case"]: round(row["error"], 3) for row in rows}}))
+    print(json.dumps({"worst_error": worst, "mean_error": mean, "cases": {row["case"]: round(row["error"], 3) for row in rows}}))
 
 
 def _status(field: str) -> int:
@@ -219,11 +225,20 @@ def _status(field: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
-def _machine() -> str:
+def _machine() -> dict[str, Any]:
     import torch
     import transformers
 
-    return f"{platform.processor() or platform.machine()}, {platform.libc_ver()[1]} libc, torch {torch.__version__}, transformers {transformers.__version__}"
+    cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    return {
+        "cpu": next((line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name")), platform.processor()),
+        "cpus": os.cpu_count(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "malloc": f"{platform.libc_ver()[0]} {platform.libc_ver()[1]}",
+    }
 
 
 if __name__ == "__main__":
@@ -235,4 +250,4 @@ if __name__ == "__main__":
     if given.measure is not None:
         measure(*given.measure)
     else:
-        main(given.cases or CASES, given.out)
+        main(given.cases or CASES, given.out or (None if given.cases else ROOT / "benchmarks" / "results" / "plan_accuracy.json"))

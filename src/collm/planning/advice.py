@@ -133,7 +133,7 @@ def _same_results(config: Config) -> Iterator[_Knob]:
 
 
 def _adapters(config: Config) -> Iterator[_Knob]:
-    full = [(f"agents.{i}", agent) for i, agent in enumerate(config.agents)]
+    full: list[tuple[str, ModelSection]] = [(f"agents.{i}", agent) for i, agent in enumerate(config.agents)]
     method = make_method(config)
     if has_critics(method) and not config.critic.shared_backbone:
         full.append(("critic", config.critic))

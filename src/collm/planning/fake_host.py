@@ -52,6 +52,11 @@ class FakePasses(DecoderPasses):
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16):
             yield
 
+    @property
+    def scores_in_blocks(self) -> bool:
+        """Whether the LM head is one linear layer, which scores responses in blocks of the vocabulary where nothing truncates."""
+        return self._linear_head is not None
+
     def _head_is_all_there_is(self) -> bool:
         # Fake logits cannot be compared; whether they are made by the same operations can.
         ids = torch.ones(1, 4, dtype=torch.long)

@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers.cache_utils import Cache
 
 from collm.config.schema import LoraConfig
 from collm.models.kv import BufferedLayer, assemble
-from collm.models.sampling import RuleRows, SupportRule, inverse_cdf_sample, support_log_softmax
+from collm.models.loading import keeps_plain_kv
+from collm.models.sampling import RuleRows, SupportRule, draw
 from collm.planning.architecture import Architecture
+from collm.planning.depth import linear_in_depth
 from collm.planning.fake_host import FakeHost
 from collm.planning.live_bytes import LiveBytes
-from collm.planning.update_cost import at_full_depth
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,39 +30,40 @@ class Generator:
     architecture: Architecture
     dtype: torch.dtype
     loras: tuple[LoraConfig, ...]
-    bf16: bool
-    full: bool
-    """Whether the weights are trained: then autocast keeps its casts of them from step to step."""
+    on_gpu: bool
+    """Compute in bf16; casts of fp32 weights are kept from step to step."""
 
 
 @cache
 def cache_bytes_per_token(generator: Generator) -> int:
     """Keys and values of one token of one row, over all layers."""
-    return at_full_depth(generator.architecture, lambda depth: _cache_bytes(generator, depth))
+    return linear_in_depth(generator.architecture, lambda depth: _cache_bytes(generator, depth))
+
+
+@cache
+def keeps_rows(generator: Generator) -> bool:
+    """Whether conversations' keys and values are kept from turn to turn."""
+    return keeps_plain_kv(generator.architecture.on_meta("causal", generator.dtype, depth=1))
 
 
 @cache
 def prefill_peak(generator: Generator, rows: int, tokens: int) -> int:
     """Most bytes beside weights and cache while `rows` prompts of `tokens` are read."""
-    return at_full_depth(generator.architecture, lambda depth: _pass_peak(generator, rows, 0, tokens, depth))
+    return linear_in_depth(generator.architecture, lambda depth: _pass_peak(generator, rows, 0, tokens, depth))
 
 
 @cache
 def decode_peak(generator: Generator, rows: int, tokens: int) -> int:
     """Most bytes beside weights and cache while one token is decoded onto `tokens` cached ones."""
-    return at_full_depth(generator.architecture, lambda depth: _pass_peak(generator, rows, tokens, 1, depth))
+    return linear_in_depth(generator.architecture, lambda depth: _pass_peak(generator, rows, tokens, 1, depth))
 
 
 @cache
 def sampling_peak(rows: int, vocabulary: int, dtype: torch.dtype, rule: SupportRule) -> int:
     """Most bytes while a token is drawn for every row, its logits included."""
-    host_cpu = torch.device("cpu")
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
     with FakeTensorMode(), LiveBytes() as meter, torch.no_grad():
         logits_BV = torch.zeros(rows, vocabulary, dtype=dtype)
-        logprob_BV, _ = support_log_softmax(logits_BV, RuleRows.of([rule] * rows, host_cpu))
-        inverse_cdf_sample(logprob_BV, torch.zeros(rows, dtype=torch.float64))
+        draw(logits_BV, RuleRows.of([rule] * rows, torch.device("cpu")), torch.zeros(rows, dtype=torch.float64), None)
     return meter.peak
 
 
@@ -90,7 +93,7 @@ def _generating_host(generator: Generator, depth: int) -> FakeHost:
         generator.dtype,
         depth,
         generator.loras,
-        bf16=generator.bf16,
+        bf16=generator.on_gpu,
         checkpointing=False,
         use="generate",
     )

@@ -13,22 +13,13 @@ from collm.errors import ConfigError
 from collm.models.sampling import SupportRule
 from collm.planning.architecture import Architecture, read_architecture
 from collm.planning.devices import PROCESS_BYTES
-from collm.planning.generation_cost import Generator, cache_bytes_per_token, decode_peak, prefill_peak, sampling_peak
-from collm.planning.parameters import base_bytes, bytes_of, optimizer_cost, trained_shapes
+from collm.planning.generation_cost import Generator
+from collm.planning.parameters import Tuned, base_bytes, bytes_of, optimizer_cost, trained_shapes
 from collm.planning.placement import HostSpec, MemberSpec, agent_section, place
 from collm.planning.records import DevicePlan, Disk, HostMemory, MemberMemory, Plan
+from collm.planning.rollout_cost import GenerationCost, generation_cost
 from collm.planning.update_cost import PassCost, Reference, Trained, policy_pass, value_pass
-from collm.planning.workload import (
-    Expected,
-    Lengths,
-    Rows,
-    evaluation_rows,
-    lengths,
-    needs_turns,
-    policy_batch,
-    rollout_rows,
-    value_batch,
-)
+from collm.planning.workload import Expected, needs_turns, policy_batch, value_batch
 
 Capacity = Callable[[str], int | None]
 """Bytes that a device has, by its name; None where nobody knows."""
@@ -73,9 +64,7 @@ class _HostPlanner:
 
     def memory(self) -> HostMemory:
         spec = self.spec
-        cost, cache, generation = self._update(), 0, 0
-        if spec.policies:
-            cache, generation = max((self._rollout(evaluating) for evaluating in (False, True)), key=sum)
+        cost, generation = self._update(), self._generation()
         base = base_bytes(self._architecture, spec.kind, spec.dtype)
         reference = base if self._reference == "copy" else 0
         return HostMemory(
@@ -84,8 +73,8 @@ class _HostPlanner:
             members=tuple(self._member(m) for m in spec.members),
             base=base,
             copies=reference + sum(self._slow_copy(m) for m in spec.members),
-            cache=cache,
-            generation=generation,
+            cache=generation.cache,
+            generation=generation.working,
             activations=cost.activations,
             logits=cost.logits,
             export=self._export(),
@@ -109,54 +98,29 @@ class _HostPlanner:
     # -- what stays ------------------------------------------------------------------------------------------------
 
     def _member(self, member: MemberSpec) -> MemberMemory:
-        lora = member.section.lora if member.section.tuning == "lora" else None
-        shapes = trained_shapes(self._architecture, self.spec.kind, lora, 0 if member.value_head else None)
+        tuned = self._tuned(member)
+        shapes = trained_shapes(tuned, 0 if member.value_head else None)
         trained = bytes_of(shapes)
-        cost = optimizer_cost(shapes, member.section.optimizer, self._on_gpu)
-        own = trained if lora is not None else trained - bytes_of(trained_shapes(self._architecture, self.spec.kind, None, None))
+        optimizer = member.section.optimizer
+        cost = optimizer_cost(shapes, optimizer.kind, optimizer.gradient_clip is not None, self._on_gpu)
+        own = trained if tuned.lora is not None else trained - bytes_of(trained_shapes(tuned, None))
         return MemberMemory(member.name, own, trained, cost.states, cost.step, trained + cost.states + self._slow_copy(member))
 
     def _slow_copy(self, member: MemberSpec) -> int:
         if not isinstance(member.section, CriticConfig) or member.section.target_rate is None:
             return 0
-        lora = member.section.lora if member.section.tuning == "lora" else None
-        return bytes_of(trained_shapes(self._architecture, self.spec.kind, lora, 0))
+        return bytes_of(trained_shapes(self._tuned(member), 0))
+
+    def _tuned(self, member: MemberSpec) -> Tuned:
+        return Tuned(self._architecture, self.spec.kind, member.section.lora if member.section.tuning == "lora" else None)
 
     # -- generation ------------------------------------------------------------------------------------------------
 
-    def _rollout(self, evaluating: bool) -> tuple[int, int]:
-        """Cache and working bytes at the fullest moment: the first prompts being read, or the end of the last turn."""
-        policies = [agent_section(m) for m in self.spec.policies]
-        each = [lengths(self.config, agent, self.expected) for agent in policies]
-        turns = max(length.turns for length in each)
-        rows = evaluation_rows(self.config, turns) if evaluating else rollout_rows(self.config, turns)
-        longest = _longest(each)
-        generator = Generator(
-            self._architecture,
-            self.spec.dtype,
-            tuple(agent.lora for agent in policies) if self.spec.tuning == "lora" else (),
-            self._on_gpu,
-            self.spec.tuning == "full",
-        )
-        rules = [SupportRule(agent.temperature, agent.top_p, agent.top_k) for agent in policies]
-        rule = max(rules, key=lambda r: r.truncates)
-        first = _times(rows, len(policies)).first
-        per_token = cache_bytes_per_token(generator)
-        reading = (first * (longest.prompt + longest.response) * per_token, prefill_peak(generator, first, longest.prompt))
-        return max(reading, self._last_turn(generator, _times(rows, len(policies)), longest, rule, per_token), key=sum)
-
-    def _last_turn(self, generator: Generator, rows: Rows, longest: Lengths, rule: SupportRule, per_token: int) -> tuple[int, int]:
-        """Buffer, rows of the turn before, and the larger of one step's work and the rows being copied out."""
-        before = longest.history - longest.response if self.config.history == "full" else longest.history
-        kept = rows.last * longest.history * per_token + rows.carried * before * per_token
-        # Logits are in the type of what the LM head computed.
-        logits = torch.bfloat16 if self._on_gpu or self.spec.dtype == torch.bfloat16 else torch.float32
-        working = max(
-            decode_peak(generator, rows.last, longest.history - 1),
-            sampling_peak(rows.last, self._architecture.vocabulary, logits, rule),
-        )
-        copied = rows.last * longest.history * per_token
-        return (kept + copied, 0) if copied >= working else (kept, working)
+    def _generation(self) -> GenerationCost:
+        if not self.spec.policies:
+            return GenerationCost(0, 0)
+        loras = tuple(m.section.lora for m in self.spec.policies) if self.spec.tuning == "lora" else ()
+        return generation_cost(self.config, self.spec, self.expected, Generator(self._architecture, self.spec.dtype, loras, self._on_gpu))
 
     # -- learning --------------------------------------------------------------------------------------------------
 
@@ -184,21 +148,11 @@ class _HostPlanner:
 
     def _export(self) -> int:
         """Adapters are merged into a fresh fp32 copy of the base, one member at a time; full weights are written as they are."""
-        if self.spec.tuning == "full":
-            return 0
-        return self._merged()
+        return 0 if self.spec.tuning == "full" else self._in_fp32
 
-    def _merged(self) -> int:
+    @property
+    def _in_fp32(self) -> int:
         return base_bytes(self._architecture, self.spec.kind, torch.float32)
 
     def _final_on_disk(self) -> int:
-        return len(self.spec.members) * self._merged()
-
-
-def _longest(each: list[Lengths]) -> Lengths:
-    """One row of a batch is as long as its longest."""
-    return Lengths(max(x.turns for x in each), max(x.prompt for x in each), max(x.response for x in each), max(x.history for x in each))
-
-
-def _times(rows: Rows, policies: int) -> Rows:
-    return Rows(rows.first * policies, rows.last * policies, rows.carried * policies)
+        return len(self.spec.members) * self._in_fp32

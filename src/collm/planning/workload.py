@@ -28,11 +28,13 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Of one agent's dialogue, in tokens: the first prompt, a response, and the whole history after `turns` turns."""
+    """Of one agent's dialogue, in tokens: the first prompt, a response, what follows it, and the whole history after `turns` turns."""
 
     turns: int
     prompt: int
     response: int
+    feedback: int
+    """Read at a later turn before its response."""
     history: int
 
 
@@ -43,6 +45,12 @@ class Rows:
     first: int
     last: int
     carried: int
+    sharing: int = 1
+    """Rows that answer the same context."""
+
+    def times(self, policies: int) -> Rows:
+        """Of so many agents."""
+        return Rows(self.first * policies, self.last * policies, self.carried * policies, self.sharing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +72,10 @@ def lengths(config: Config, agent: AgentConfig, expected: Expected) -> Lengths:
         raise ConfigError(f"option --history-tokens: {history} tokens hold no prompt beside a response of max_new_tokens={response}")
     turns = turn_limit(config, expected) or max(1, history // (2 * response))
     if config.history == "last":
-        return Lengths(turns, history - response, response, history)
+        return Lengths(turns, history - response, response, history - response, history)
     # Once the window is full the oldest turns are dropped; a prompt has its share of it all the same.
-    return Lengths(turns, max(history - turns * response, history // (turns + 1)), response, history)
+    prompt = max(history - turns * response, history // (turns + 1))
+    return Lengths(turns, prompt, response, max(1, (history - prompt) // turns - response), history)
 
 
 def turn_limit(config: Config, expected: Expected) -> int | None:
@@ -90,7 +99,12 @@ def rollout_rows(config: Config, turns: int) -> Rows:
         return Rows(episodes, episodes, episodes if turns > 1 else 0)
     width = tree.samples ** len(config.agents) if tree.joint_mode == "crossed" else tree.samples
     per_depth = [_tree_rows(method, episodes, width, tree.samples, t) for t in range(turns)]
-    return Rows(per_depth[0], per_depth[-1], per_depth[-2] if turns > 1 else 0)
+    return Rows(per_depth[0], per_depth[-1], per_depth[-2] if turns > 1 else 0, tree.samples)
+
+
+def waits_for_all(config: Config) -> bool:
+    """Whether rollouts go turn by turn, all episodes in step, so that the caches of a turn outlive the next."""
+    return config.algorithm.update_every != "episode"
 
 
 def _tree_rows(method: Method, episodes: int, width: int, samples: int, depth: int) -> int:
