@@ -23,6 +23,9 @@ class LoraConfig(Section):
 class OptimizerConfig(Section):
     """AdamW and its schedule. Master weights are always fp32."""
 
+    kind: Literal["adamw", "adamw_8bit"] = Field(
+        default="adamw", description="AdamW with fp32 states, or with 8-bit ones (a quarter of them; needs the extra collm[8bit])"
+    )
     learning_rate: float = Field(default=5e-6, gt=0, description="peak learning rate")
     weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay")
     gradient_clip: float | None = Field(default=1.0, gt=0, description="largest global gradient norm; null = no clipping")

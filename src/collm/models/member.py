@@ -65,7 +65,7 @@ class Member:
     kind: Literal["policy", "critic"]
     adapter: str | None
     parameters: list[nn.Parameter]
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
     optimizer_config: OptimizerConfig
     decode: DecodeSpec | None
     value_head: ValueHead | None

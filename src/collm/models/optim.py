@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from collm.config.schema import OptimizerConfig
+from collm.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +33,30 @@ def learning_rate(config: OptimizerConfig, at: Progress) -> float:
     return config.learning_rate * factor
 
 
-def make_optimizer(parameters: Sequence[nn.Parameter], config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over the parameters; weight decay on matrices only, as is usual for transformers."""
+def make_optimizer(parameters: Sequence[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
+    """AdamW over the parameters; weight decay on matrices only, as is usual for transformers.
+
+    Raises ConfigError where `config.kind` needs a library that is not installed.
+    """
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=config.learning_rate)
+    groups = [g for g in groups if g["params"]]
+    if config.kind == "adamw_8bit":
+        return _eight_bit_adamw(groups, config.learning_rate)
+    return torch.optim.AdamW(groups, lr=config.learning_rate)
+
+
+def _eight_bit_adamw(groups: list[dict[str, Any]], learning_rate: float) -> torch.optim.Optimizer:
+    """Moments in 8 bits with an fp32 scale per block of 256; those of small tensors stay fp32."""
+    try:
+        from bitsandbytes.optim import AdamW8bit  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ConfigError(
+            "optimizer.kind=adamw_8bit needs bitsandbytes, which is not installed; pip install 'collm[8bit]' or set optimizer.kind=adamw"
+        ) from error
+    return AdamW8bit(groups, lr=learning_rate)
 
 
 def gradient_norm(parameters: Sequence[nn.Parameter]) -> Tensor:
