@@ -1,4 +1,4 @@
-"""The command line: `collm train | eval | show | score | sandbox | compare | list | config | verify`."""
+"""The command line: `collm train | plan | eval | show | score | sandbox | compare | list | config | verify`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import collm
 from collm.cli.catalog import config, list_
 from collm.cli.compare import compare
 from collm.cli.evaluate import evaluate
+from collm.cli.plan import plan
 from collm.cli.sandbox import sandbox
 from collm.cli.score import score
 from collm.cli.show import show
@@ -28,6 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("train")(train)
+app.command("plan")(plan)
 app.command("eval")(evaluate)
 app.command("score")(score)
 app.command("sandbox")(sandbox)

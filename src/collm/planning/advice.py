@@ -82,21 +82,32 @@ def _tried(config: Config, plan: Plan, planner: Planner) -> Iterator[tuple[_Knob
 
 
 def _gentlest(config: Config, plan: Plan, knob: _Knob, planner: Planner) -> tuple[tuple[str, ...], Config, Plan] | None:
-    """The first of a knob's steps past which nothing more is gained; None where it gains nothing."""
-    best: tuple[tuple[str, ...], Config, Plan] | None = None
-    least = _excess(plan)
-    for overrides in knob.steps:
-        try:
-            changed = overridden(config, overrides)
-            found = planner(changed)
-        except CollmError:
-            # Not every setting goes with every other: such a step is none.
-            continue
-        if _excess(found) < least:
-            best, least = (overrides, changed, found), _excess(found)
-        if least == 0:
-            break
+    """The first of a knob's steps past which nothing more is gained; None where it gains nothing.
+
+    A further step never needs more, so that it is found by halving.
+    """
+    strongest = _step(config, knob.steps[-1], planner)
+    if strongest is None or _excess(strongest[2]) >= _excess(plan):
+        return None
+    best, least = strongest, _excess(strongest[2])
+    low, high = 0, len(knob.steps) - 1
+    while low < high:
+        middle = (low + high) // 2
+        tried = _step(config, knob.steps[middle], planner)
+        if tried is not None and _excess(tried[2]) <= least:
+            best, high = tried, middle
+        else:
+            low = middle + 1
     return best
+
+
+def _step(config: Config, overrides: tuple[str, ...], planner: Planner) -> tuple[tuple[str, ...], Config, Plan] | None:
+    try:
+        changed = overridden(config, overrides)
+        return overrides, changed, planner(changed)
+    except CollmError:
+        # Not every setting goes with every other: such a step is none.
+        return None
 
 
 def _excess(plan: Plan) -> int:

@@ -17,21 +17,22 @@ class PassPeaks:
     kept: int
 
 
-def at_full_depth(architecture: Architecture, trace: Callable[[int], PassPeaks]) -> int:
-    """A training pass's peak at the model's depth, from two shallower ones.
+def at_full_depth(architecture: Architecture, trace: Callable[[int], PassPeaks]) -> PassPeaks:
+    """A training pass's peaks at the model's depth, from two shallower ones.
 
-    It is where the head is at work and all layers' activations are kept, or where these have been freed and the gradients of
-    tied embeddings meet. Only the former grows with depth, by what a layer keeps.
+    The whole peak is where the head is at work and all layers' activations are kept, or where these have been freed and the
+    gradients of tied embeddings meet. Only the former grows with depth, by what a layer keeps.
     """
     low, high = architecture.sample_depths()
     shallow, deep = trace(low), trace(high)
     if high == low:
-        return deep.whole
+        return deep
+    more = (architecture.layers - high) / (high - low)
     kept, grown = deep.kept - shallow.kept, deep.whole - shallow.whole
-    slope = max(kept, grown) / (high - low)
     # Where the peak follows the layers already it goes on to.
     top = deep.whole if grown >= 0.99 * kept else deep.early
-    return max(deep.whole, round(top + slope * (architecture.layers - high)))
+    whole = max(deep.whole, round(top + max(kept, grown) * more))
+    return PassPeaks(whole, round(deep.early + kept * more), round(deep.kept + kept * more))
 
 
 def linear_in_depth(architecture: Architecture, size: Callable[[int], int]) -> int:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from functools import cache
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -43,8 +44,9 @@ AttentionMaskInterface.register(_MASKLESS, _mask_of_windows_only)
 class FakePasses(DecoderPasses):
     """The production passes over a fake model; `bf16` computes as on a GPU."""
 
-    def __init__(self, model: PreTrainedModel, bf16: bool) -> None:
+    def __init__(self, model: PreTrainedModel, bf16: bool, logits_are_heads: bool) -> None:
         self.bf16 = bf16
+        self._logits_are_heads = logits_are_heads
         super().__init__(model, torch.device("cpu"))
 
     @contextlib.contextmanager
@@ -58,13 +60,23 @@ class FakePasses(DecoderPasses):
         return self._linear_head is not None
 
     def _head_is_all_there_is(self) -> bool:
-        # Fake logits cannot be compared; whether they are made by the same operations can.
+        return self._logits_are_heads
+
+
+@cache
+def logits_are_heads(architecture: Architecture) -> bool:
+    """Whether a causal model's logits are its LM head's. Fake logits cannot be compared; the operations that make them can."""
+    model = architecture.on_meta("causal", torch.float32, architecture.sample_depths()[0])
+    output, backbone = model.get_output_embeddings(), cast("PreTrainedModel", model.base_model)
+    if not isinstance(output, nn.Module):
+        return False
+    mode = FakeTensorMode()
+    _to_fake(model, mode)
+    with mode:
         ids = torch.ones(1, 4, dtype=torch.long)
-        output = self.model.get_output_embeddings()
-        assert isinstance(output, nn.Module)
-        direct = _operations(lambda: self.model(input_ids=ids, use_cache=False).logits)
-        by_head = _operations(lambda: output(self.backbone(input_ids=ids, use_cache=False).last_hidden_state))
-        return [op for op in direct if op not in _VIEWS] == [op for op in by_head if op not in _VIEWS]
+        direct = _operations(lambda: model(input_ids=ids, use_cache=False).logits)
+        by_head = _operations(lambda: output(backbone(input_ids=ids, use_cache=False).last_hidden_state))
+    return [op for op in direct if op not in _VIEWS] == [op for op in by_head if op not in _VIEWS]
 
 
 _VIEWS = ("aten.slice.Tensor", "aten.alias.default", "aten.view.default")
@@ -117,6 +129,7 @@ class FakeHost:
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
             self.model.train()
         self._maskless = use == "update"
+        self._logits_are_heads = kind == "causal" and logits_are_heads(architecture)
         self._frozen_twin = lambda: architecture.on_meta(kind, dtype, depth).requires_grad_(False)
         self.passes = self._passes_of(self.model, bf16)
 
@@ -143,7 +156,7 @@ class FakeHost:
             model.set_attn_implementation(_MASKLESS)
         _to_fake(model, self.mode)
         with self.mode:
-            return FakePasses(model, bf16)
+            return FakePasses(model, bf16, self._logits_are_heads)
 
 
 def _to_fake(model: nn.Module, mode: FakeTensorMode) -> None:

@@ -12,7 +12,7 @@ from collm.config.schema import Config, CriticConfig
 from collm.errors import ConfigError
 from collm.models.sampling import SupportRule
 from collm.planning.architecture import Architecture, read_architecture
-from collm.planning.devices import PROCESS_BYTES
+from collm.planning.devices import HELD_BACK, PROCESS_BYTES
 from collm.planning.generation_cost import Generator
 from collm.planning.parameters import Tuned, base_bytes, bytes_of, optimizer_cost, trained_shapes
 from collm.planning.placement import HostSpec, MemberSpec, agent_section, place
@@ -45,6 +45,7 @@ def predict(config: Config, capacity: Capacity, auto: Literal["cpu", "cuda"], ex
             name,
             tuple(host for host, spec in zip(hosts, specs, strict=True) if spec.device == name),
             PROCESS_BYTES[torch.device(name).type],
+            HELD_BACK[torch.device(name).type],
             capacity(name),
         )
         for name in names
@@ -79,6 +80,7 @@ class _HostPlanner:
             logits=cost.logits,
             export=self._export(),
             final_on_disk=self._final_on_disk(),
+            shared=spec.tuning == "lora",
         )
 
     @property

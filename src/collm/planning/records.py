@@ -48,6 +48,8 @@ class HostMemory:
     """What the LM head adds to the activations at the update's peak."""
     export: int
     final_on_disk: int
+    shared: bool
+    """Adapters over a frozen base; otherwise one member trains all of it."""
 
     @property
     def weights(self) -> int:
@@ -69,11 +71,15 @@ class HostMemory:
 
     def working(self, phase: Phase) -> int:
         """What a phase needs beside that."""
+        return {"rollout": self.cache, "update": self.gradients, "step": self.gradients, "export": self.export}[phase] + self.passing(phase)
+
+    def passing(self, phase: Phase) -> int:
+        """Of it, what is made and freed all the time."""
         return {
-            "rollout": self.cache + self.generation,
-            "update": self.gradients + self.activations + self.logits,
-            "step": self.gradients + max((m.step for m in self.members), default=0),
-            "export": self.export,
+            "rollout": self.generation,
+            "update": self.activations + self.logits,
+            "step": max((m.step for m in self.members), default=0),
+            "export": 0,
         }[phase]
 
     @property
@@ -90,13 +96,16 @@ class DevicePlan:
     hosts: tuple[HostMemory, ...]
     process: int
     """Of the process itself: the libraries, and on a GPU the CUDA context and its workspaces."""
+    held_back: float
+    """Share of what is made and freed that the allocator keeps."""
     capacity: int | None
     """None where it is not in this machine and nobody said."""
 
     def needed(self, phase: Phase) -> int:
         """In one phase, all hosts at their fullest at the same time."""
         working = [host.working(phase) for host in self.hosts]
-        return self.process + sum(host.persistent for host in self.hosts) + (max(working) if phase == "export" else sum(working))
+        held = round(self.held_back * sum(host.passing(phase) for host in self.hosts))
+        return self.process + sum(host.persistent for host in self.hosts) + held + (max(working) if phase == "export" else sum(working))
 
     @property
     def fullest(self) -> Phase:

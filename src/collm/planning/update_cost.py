@@ -48,7 +48,7 @@ class Trained:
 
 @dataclass(frozen=True, slots=True)
 class PassCost:
-    """Most bytes that exist during a pass beside weights, gradients and optimizer states. `logits` is what the LM head adds."""
+    """Most bytes that exist during a pass beside weights, gradients and optimizer states; `logits` of them while the LM head works."""
 
     activations: int
     logits: int
@@ -57,20 +57,15 @@ class PassCost:
 @cache
 def policy_pass(member: Trained, batch: Batch, rule: SupportRule, reference: Reference, value_features: int | None) -> PassCost:
     """A policy's pass over one micro-batch; with `value_features` there is a value head on its backbone."""
-    without = at_full_depth(member.architecture, partial(_hidden_peaks, member, batch))
-    whole = at_full_depth(member.architecture, partial(_policy_peaks, member, batch, rule, reference, value_features))
-    return PassCost(min(without, whole), max(0, whole - without))
+    peaks = at_full_depth(member.architecture, partial(_policy_peaks, member, batch, rule, reference, value_features))
+    logits = peaks.early - peaks.kept
+    return PassCost(peaks.whole - logits, logits)
 
 
 @cache
 def value_pass(member: Trained, batch: Batch, features: int) -> PassCost:
     """A critic's pass over one micro-batch, a value at the beginning of every span."""
-    return PassCost(at_full_depth(member.architecture, partial(_value_peaks, member, batch, features)), 0)
-
-
-def _hidden_peaks(member: Trained, batch: Batch, depth: int) -> PassPeaks:
-    """The backbone alone, every position's hidden state with a gradient."""
-    return _peaks(_training_host(member, depth), lambda passes, see: see(passes.hidden(_ids(batch))).sum(), [])
+    return PassCost(at_full_depth(member.architecture, partial(_value_peaks, member, batch, features)).whole, 0)
 
 
 def _value_peaks(member: Trained, batch: Batch, features: int, depth: int) -> PassPeaks:
