@@ -1,0 +1,91 @@
+"""Tokens per second of `Host.generate` against the rate at which the weights can be read."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from collm.config.schema import LoraConfig, OptimizerConfig
+from collm.models.generation import GenerationRequest
+from collm.models.host import Host
+from collm.models.rows import DecodeSpec
+from collm.models.sampling import SupportRule
+from gpu_bench.arithmetic import roof_tokens_per_second, roof_with_cache
+from gpu_bench.kernels import Roof
+from gpu_bench.machine import free_bytes, peak_gb, random_model, release, seconds_of
+from gpu_bench.results import Clock, Results, attempt, needs_memory
+from gpu_bench.shapes import Shape, Sizes, Tuning
+
+RULES = {"plain": SupportRule(), "paper": SupportRule(temperature=0.6, top_p=0.6)}
+REPEATS = 2
+
+
+def measure(results: Results, clock: Clock, device: torch.device, sizes: Sizes, roof: Roof) -> None:
+    """Every shape with fp32 masters, as full tuning keeps them, and the largest also as a frozen bf16 base with an adapter."""
+    cases: list[tuple[Shape, Tuning]] = [*((s, "full") for s in sizes.shapes), (sizes.shapes[-1], "lora")]
+    for number, (shape, tuning) in enumerate(cases):
+        own = clock.part(clock.left() / (len(cases) - number))
+        ended = attempt(lambda shape=shape, tuning=tuning, own=own: _shape(results, own, device, sizes, roof, shape, tuning))
+        release(device)
+        if ended:
+            results.add("decode", left_out=[{"model": shape.name, "tuning": tuning, "reason": ended["reason"]}])
+
+
+def _shape(results: Results, clock: Clock, device: torch.device, sizes: Sizes, roof: Roof, shape: Shape, tuning: Tuning) -> None:
+    needs_memory([shape], "lora", free_bytes(device), shape.name)
+    clock.needs(1, shape.name)
+    host = policy_host(shape, device, tuning)
+    took = 0.0
+    for batch in sizes.decode_batches:
+        for rule in ("plain", "paper") if batch == sizes.decode_batches[1] else ("plain",):
+            clock.needs(took, f"{shape.name} with {batch} rows")
+            began = time.perf_counter()
+            results.add("decode", rows=[_rate(host, device, sizes, roof, shape, tuning, batch, rule)])
+            took = time.perf_counter() - began
+
+
+def policy_host(shape: Shape, device: torch.device, tuning: Tuning) -> Host:
+    """A host with one policy: all weights in fp32, or an adapter on a frozen bf16 base."""
+    loaded = random_model(shape, device, torch.float32 if tuning == "full" else torch.bfloat16)
+    host = Host(shape.name, loaded, device, 16384, gradient_checkpointing=True)
+    spec = DecodeSpec(SupportRule(), 1, frozenset({shape.vocabulary}))
+    host.add_policy("policy", spec, OptimizerConfig(), LoraConfig() if tuning == "lora" else None, seed=0)
+    return host
+
+
+def _rate(
+    host: Host, device: torch.device, sizes: Sizes, roof: Roof, shape: Shape, tuning: Tuning, batch: int, rule: str
+) -> dict[str, Any]:
+    """Decoding alone: a call that samples many tokens less one that samples the first, both after a call of each kind."""
+    seconds: dict[int, list[float]] = {}
+    for tokens in (1, sizes.decode_tokens):
+        host.members["policy"].decode = DecodeSpec(RULES[rule], tokens, frozenset({shape.vocabulary}))
+        seconds[tokens] = [seconds_of(lambda: host.generate(_requests(sizes, batch)), device) for _ in range(1 + REPEATS)]
+        host.forget()
+    first, many = (min(seconds[tokens][1:]) for tokens in (1, sizes.decode_tokens))
+    steps = sizes.decode_tokens - 1
+    rate = batch * steps / max(many - first, 1e-9)
+    limit = roof_tokens_per_second(shape, batch, roof.bytes_per_second)
+    cached = sizes.decode_prompt + sizes.decode_tokens / 2
+    return {
+        "model": shape.name,
+        "tuning": tuning,
+        "rule": rule,
+        "batch": batch,
+        "tokens_per_second": round(rate, 1),
+        "milliseconds_per_step": round(1e3 * (many - first) / steps, 3),
+        "roof_tokens_per_second": round(limit, 1),
+        "share_of_roof": round(rate / limit, 4),
+        "share_of_roof_with_cache": round(rate / roof_with_cache(shape, batch, roof.bytes_per_second, cached), 4),
+        "first_token_milliseconds": round(1e3 * first, 2),
+        "first_call_seconds": round(seconds[sizes.decode_tokens][0], 3),
+        **peak_gb(device),
+    }
+
+
+def _requests(sizes: Sizes, batch: int) -> list[GenerationRequest]:
+    """Contexts that differ in their tokens and a little in their lengths, as those of a batch do."""
+    lengths = [sizes.decode_prompt - b % 4 for b in range(batch)]
+    return [GenerationRequest("policy", b, None, tuple((7 * b + i) % 997 for i in range(n)), b, False) for b, n in enumerate(lengths)]
