@@ -9,8 +9,9 @@ from toy_envs import LettersEnv
 
 from collm.config.schema import AgentConfig, Config, CriticConfig, LoraConfig
 from collm.models.team import Team, build_team
+from collm.rollout.asking import RolloutCost
 from collm.rollout.branch import EpisodePlan, RolloutSettings, TreeShape
-from collm.rollout.collect import RolloutCost, collect
+from collm.rollout.collect import collect
 from collm.types import Episode
 
 WINDOW = 600

@@ -13,8 +13,9 @@ from toy_envs import LettersEnv
 from collm.evaluation.protocols import DECENTRALIZED, PROTOCOLS, Protocol, TurnSettings
 from collm.evaluation.talks import JointTurn, Talks
 from collm.models.text import ids_text
+from collm.rollout.asking import RolloutCost
 from collm.rollout.branch import EpisodePlan, RolloutSettings
-from collm.rollout.collect import RolloutCost, collect
+from collm.rollout.collect import collect
 from collm.types import Episode
 
 

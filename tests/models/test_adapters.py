@@ -9,8 +9,8 @@ from builders import small_model
 from collm.config.schema import LoraConfig, OptimizerConfig
 from collm.errors import ModelError
 from collm.models.adapters import AdapterSwitch
-from collm.models.generation import DecodeSpec
 from collm.models.host import Host
+from collm.models.rows import DecodeSpec
 from collm.models.sampling import SupportRule
 
 CPU = torch.device("cpu")

@@ -7,9 +7,10 @@ import torch
 from builders import small_model
 
 from collm.config.schema import LoraConfig, OptimizerConfig
-from collm.models.generation import DecodeSpec, Generation, GenerationRequest
+from collm.models.generation import Generation, GenerationRequest
 from collm.models.host import Host
 from collm.models.loading import LoadedModel
+from collm.models.rows import DecodeSpec
 from collm.models.sampling import SupportRule
 from collm.models.sequences import PolicySample
 from collm.types import StopReason

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collm.config.schema import OptimizerConfig
-from collm.models.generation import DecodeSpec
 from collm.models.host import Host
+from collm.models.rows import DecodeSpec
 from collm.models.sampling import SupportRule
 from collm.models.sequences import PolicySample, merge_samples, micro_batches
 

@@ -14,8 +14,7 @@ from run_tools import agent, toy_config
 from collm.algorithms.losses import PolicyGradientLoss
 from collm.algorithms.registry import has_critics, make_method
 from collm.config.schema import Config
-from collm.models.generation import GenerationRequest
-from collm.models.host import Host
+from collm.models.host import Host, HostBatch
 from collm.models.loading import LoadedModel
 from collm.models.member import Metrics
 from collm.models.optim import Progress
@@ -131,11 +130,11 @@ class Record:
 def record(monkeypatch) -> Record:
     """Write down from now on what every host is asked, and let it answer as ever."""
     found = Record()
-    generate, policy, values, step = Host.generate, Host.accumulate_policy, Host.accumulate_values, Host.step
+    decode, policy, values, step = HostBatch.decode, Host.accumulate_policy, Host.accumulate_values, Host.step
 
-    def spy_generate(self: Host, requests: Sequence[GenerationRequest]):
-        answers = generate(self, requests)
-        for request, answer in zip(requests, answers, strict=True):
+    def spy_decode(self: HostBatch, steps: int | None = None):
+        answers = decode(self, steps)
+        for request, answer in answers:
             found.sampled[request.member, request.context_ids, answer.response_ids] = answer.logprob
         return answers
 
@@ -153,7 +152,8 @@ def record(monkeypatch) -> Record:
         found.steps.append(member)
         return step(self, member, *args)
 
-    for name, spy in (("generate", spy_generate), ("accumulate_policy", spy_policy), ("accumulate_values", spy_values), ("step", spy_step)):
+    monkeypatch.setattr(HostBatch, "decode", spy_decode)
+    for name, spy in (("accumulate_policy", spy_policy), ("accumulate_values", spy_values), ("step", spy_step)):
         monkeypatch.setattr(Host, name, spy)
     return found
 

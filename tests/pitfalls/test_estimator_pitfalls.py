@@ -40,9 +40,10 @@ from collm.envs.registry import make_env
 from collm.envs.strbuild.rows import row_layout
 from collm.errors import ContextOverflowError, EnvContractError, ModelError, NonFiniteLossError
 from collm.models.chat import ChatFormat
-from collm.models.generation import DecodeSpec, GenerationRequest
+from collm.models.generation import GenerationRequest
 from collm.models.host import Host
 from collm.models.loading import LoadedModel, embedding_rows, load_model
+from collm.models.rows import DecodeSpec
 from collm.models.sampling import SupportRule
 from collm.models.sequences import PolicySample
 from collm.rollout.branch import TreeShape

@@ -18,9 +18,9 @@ from toy_envs import LettersEnv
 from collm.algorithms.losses import PolicyGradientLoss, SquaredValueLoss
 from collm.config.schema import LoraConfig, OptimizerConfig
 from collm.errors import ConfigError, ModelError
-from collm.models.generation import DecodeSpec
 from collm.models.host import Host
 from collm.models.optim import Progress
+from collm.models.rows import DecodeSpec
 from collm.models.sampling import SupportRule
 from collm.models.sequences import PolicySample, ValueInput
 from collm.models.team import build_team

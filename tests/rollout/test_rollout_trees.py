@@ -13,7 +13,7 @@ from rollout_tools import WINDOW, make_team, play
 from toy_envs import LettersEnv
 
 from collm.config.schema import AgentConfig, Config, LoraConfig
-from collm.models.host import Host
+from collm.models.host import HostBatch
 from collm.models.team import build_team
 from collm.rollout.branch import TreeShape
 from collm.rollout.describe import describe
@@ -105,16 +105,17 @@ def greedy_by_transformers(model, context: tuple[int, ...], count: int) -> tuple
 
 def test_all_nodes_of_one_depth_are_answered_in_one_batch(monkeypatch):
     team, sizes = make_team(2, lora=False), []
-    inner = Host.generate
+    inner = HostBatch.admit
 
-    def generate(self, requests):
-        sizes.append((self.name, len(requests)))
+    def admit(self, requests):
+        if requests:
+            sizes.append((self._host.name, len(requests)))
         return inner(self, requests)
 
-    monkeypatch.setattr(Host, "generate", generate)
+    monkeypatch.setattr(HostBatch, "admit", admit)
     _, cost = play(team, TreeShape(2), env_of(2, 3), plans=3)
     hosts = [p.host.name for p in team.policies.values()]
-    assert sizes == [(h, 3 * 2**t) for t in (1, 2, 3) for h in hosts]
+    assert sorted(sizes) == sorted((h, 3 * 2**t) for t in (1, 2, 3) for h in hosts)
     assert cost.peak_rows == 3 * 8
 
 
@@ -206,22 +207,30 @@ def test_caches_change_no_response(tree, history):
 def test_caches_of_a_tree_are_read_and_let_go_of_depth_by_depth(monkeypatch):
     team = make_team(1)
     host, held, fed = team.policies["agent_0"].host, [], []
-    generate, last_logits = Host.generate, host._passes.last_logits
+    admit, decode, last_logits = HostBatch.admit, HostBatch.decode, host._passes.last_logits
 
-    def counted(self, requests):
-        answers = generate(self, requests)
-        held.append(len(self._caches))
+    def admitted(self, requests):
+        admit(self, requests)
+        held.append(len(self._host._caches))
+
+    def decoded(self, steps=None):
+        # Those that were continued are in the batch and are let go of.
+        held.append(len(self._host._caches))
+        answers = decode(self, steps)
+        held.append(len(self._host._caches))
         return answers
 
     def watched(ids_BT, *rest):
         fed.append(ids_BT.shape[1])
         return last_logits(ids_BT, *rest)
 
-    monkeypatch.setattr(Host, "generate", counted)
+    monkeypatch.setattr(HostBatch, "admit", admitted)
+    monkeypatch.setattr(HostBatch, "decode", decoded)
     monkeypatch.setattr(host._passes, "last_logits", watched)
     (episode,), _ = play(team, TreeShape(2), env_of(1, 3))
-    # At most the depth just answered and the one it continues.
-    assert held == [2, 2 + 4, 4 + 8]
+    # Before a depth is read, while it is being answered, and once it is.
+    assert held == [0, 0, 2, 2, 0, 4, 4, 0, 8]
+    assert not host._caches
     prefills = [n for n in fed if n > 1]
     contexts = [max(len(tr.turns["agent_0"].context_ids) for tr in depth(episode, t)) for t in range(3)]
     assert len(prefills) == 3

@@ -267,9 +267,9 @@ MUTATIONS = [
     Mutation("histories shared between siblings", "collm.models.chat:TokenHistory.fork", "list(self._turns)", "self._turns", RLOO),
     Mutation(
         "calls counted per node",
-        "collm.rollout.collect:ask",
-        "cost.inference_calls += len(answers)",
-        "cost.inference_calls += len({(r.key[0], r.key[2]) for r in requests})",
+        "collm.rollout.asking:RolloutCost.count",
+        "self.inference_calls += 1",
+        "self.inference_calls += request.key[3] == 0",
         partial(calls_rows, method="magrpo"),
     ),
 ]

@@ -19,7 +19,8 @@ from collm.evaluation.bootstrap import mean_interval
 from collm.models.seeds import derive_seed
 from collm.models.team import Policy
 from collm.rollout.branch import EpisodePlan, RolloutSettings
-from collm.rollout.collect import Answerer, collect, decentralized
+from collm.rollout.collect import Answerer, collect
+from collm.rollout.stepping import Stepper
 from collm.types import Episode, StopReason, TaskRow
 
 
@@ -86,7 +87,8 @@ def play(
     seed: int,
     *,
     greedy: bool,
-    answer: Answerer = decentralized,
+    answer: Answerer | None = None,
+    stepper: Stepper | None = None,
 ) -> list[Episode]:
     """`per_row` episodes of every test row, row by row."""
     kind = "greedy" if greedy else "sampled"
@@ -96,7 +98,7 @@ def play(
         for k in range(per_row)
     ]
     settings = RolloutSettings(config.history, config.context_window, greedy, 0, config.training.episodes_in_flight)
-    return collect(plans, make_env, policies, settings, executor, on_turn, answer=answer)[0]
+    return collect(plans, make_env, policies, settings, executor, on_turn, answer=answer, stepper=stepper)[0]
 
 
 def evaluate(
@@ -108,13 +110,14 @@ def evaluate(
     on_turn: Callable[[], None],
     episodes: int,
     seed: int,
+    stepper: Stepper | None = None,
 ) -> tuple[Summary, Summary, list[Episode]]:
     """Play every test row: `episodes` sampled ones spread evenly (at least one per row), and one greedy one per row.
 
     Returns the sampled and the greedy summary and the sampled episodes.
     """
     per_row = samples_per_row(episodes, len(rows))
-    sampled = play(config, rows, make_env, policies, executor, on_turn, per_row, seed, greedy=False)
-    greedy = play(config, rows, make_env, policies, executor, on_turn, 1, seed, greedy=True)
+    sampled = play(config, rows, make_env, policies, executor, on_turn, per_row, seed, greedy=False, stepper=stepper)
+    greedy = play(config, rows, make_env, policies, executor, on_turn, 1, seed, greedy=True, stepper=stepper)
     resamples, of_bootstrap = config.evaluation.bootstrap, derive_seed(seed, "bootstrap")
     return summarise(sampled, resamples, of_bootstrap), summarise(greedy, resamples, of_bootstrap), sampled

@@ -14,8 +14,8 @@ from collm.evaluation.protocols import Protocol, TurnSettings
 from collm.models.generation import Generation, GenerationRequest
 from collm.models.seeds import derive_seed
 from collm.models.team import Policy
+from collm.rollout.asking import Answers, RolloutCost, ask, request_of
 from collm.rollout.branch import Branch, RolloutSettings
-from collm.rollout.collect import Answers, RolloutCost, ask, request_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,27 @@
-"""Batched sampling of macro-actions: one call for all rows of a host, caches carried over turns.
+"""Sampling macro-actions for many conversations at once, caches carried over turns.
 
-Per row the draws depend only on the row's seed. Rows that finish are taken out of the batch once they are half of it.
+A `LiveBatch` takes conversations in and hands answers out while others go on: rows that finish leave room for new ones
+(continuous batching). Per row the draws depend only on the row's seed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
 from collm.errors import NonFiniteLossError
-from collm.models.kv import RowCache, assemble, common_prefix, left_pad, select_rows, take_row
-from collm.models.sampling import RuleRows, SupportRule, inverse_cdf_sample, support_log_softmax, uniforms
+from collm.models.kv import RowCache, assemble, common_prefix, left_pad, take_row
+from collm.models.rows import DecodeSpec, Rows, RowState, join_rows, spread_rows
+from collm.models.sequences import micro_batches
 from collm.types import StopReason
+
+LOOK_EVERY = {"cpu": 1, "cuda": 8}
+"""Steps between looks for finished rows. On a GPU each look waits for the device, and what rows draw past their end is thrown away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,173 +50,172 @@ class Generation:
     kept_mass: float
 
 
-@dataclass(frozen=True, slots=True)
-class DecodeSpec:
-    """What generation needs to know of a policy."""
-
-    rule: SupportRule
-    max_new_tokens: int
-    stop_ids: frozenset[int]
-
-
+Answer = tuple[GenerationRequest, Generation]
 Forward = Callable[[Tensor, Tensor, Tensor, Cache, Sequence[str]], Tensor]
 """(ids_BT, mask_BL, positions_BT, cache, members) -> logits of the last column (B, V)."""
 
 
-@dataclass(slots=True)
-class _Rows:
-    """The live batch; every list and tensor has one entry per live row."""
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """What a batch needs of its host."""
 
-    index: list[int]
-    cache: Cache
-    mask_BL: Tensor
-    width: int
-    position_B: Tensor
-    rules: RuleRows
-    uniform_BT: Tensor
-    greedy_B: Tensor
-    done: list[bool]
-
-
-@dataclass(slots=True)
-class _Output:
-    ids: list[int] = field(default_factory=list)
-    stop: StopReason | None = None
-    logprob: float = 0.0
-    mass: float = 0.0
+    forward: Forward
+    spec: Callable[[str], DecodeSpec]
+    caches: dict[Hashable, RowCache] | None
+    """Read for reusable prefixes and updated; None = keep nothing between turns."""
+    n_layers: int
+    device: torch.device
+    prefill_tokens: int
+    """Padded tokens read in one pass."""
 
 
-@torch.no_grad()
-def generate(
-    requests: Sequence[GenerationRequest],
-    specs: Sequence[DecodeSpec],
-    forward: Forward,
-    caches: dict[Hashable, RowCache] | None,
-    n_layers: int,
-    device: torch.device,
-) -> list[Generation]:
-    """Answer every request. `caches` is read for reusable prefixes and updated; None = keep nothing between calls."""
-    rows, logits_BV = _prefill(requests, specs, forward, caches or {}, n_layers, device)
-    outputs = [_Output() for _ in requests]
-    for step in range(max(spec.max_new_tokens for spec in specs)):
-        token_B = _draw(rows, logits_BV, step, requests, outputs)
-        _note_stops(rows, token_B, specs, outputs)
-        if all(rows.done):
-            break
-        if sum(rows.done) * 2 >= len(rows.done):
-            token_B = _retire(rows, token_B, requests, outputs, caches)
-        live_B = torch.tensor([not d for d in rows.done], device=device)
-        rows.mask_BL[:, rows.width] = live_B.to(rows.mask_BL)
-        rows.width += 1
-        logits_BV = forward(
-            token_B[:, None],
+class LiveBatch:
+    """Conversations being answered together. `admit` takes some in, `decode` goes on with all and hands out finished answers."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self._rows: Rows | None = None
+        self._requests: list[GenerationRequest] = []
+        self._handed: list[bool] = []
+        self._look_every = LOOK_EVERY[decoder.device.type]
+        self.fed_tokens = 0
+        """Tokens that the model has read, padding left out."""
+
+    def __len__(self) -> int:
+        """Rows whose answers have not been handed out."""
+        return self._handed.count(False)
+
+    @torch.no_grad()
+    def admit(self, requests: Sequence[GenerationRequest]) -> None:
+        """Read the requests' contexts, sample their first tokens and put them beside the rows that are there."""
+        read = [self._prefill(some) for some in self._chunks(requests)]
+        if not read:
+            return
+        parts = self._live_part() + [(rows, torch.arange(len(rows), device=self._decoder.device)) for rows, _ in read]
+        waiting = [self._requests[b] for b in self._unhanded()] if self._rows is not None else []
+        self._rows = parts[0][0] if len(parts) == 1 else join_rows(parts, self._look_every)
+        self._requests = [*waiting, *(request for _, own in read for request in own)]
+        self._handed = [False] * len(self._requests)
+
+    @torch.no_grad()
+    def decode(self, steps: int | None = None) -> list[Answer]:
+        """Sample up to `steps` further tokens for every row (None: until all have ended); the answers finished since the last call.
+
+        Raises NonFiniteLossError naming the member and the conversation where logits are not finite.
+        """
+        answers: list[Answer] = []
+        taken = 0
+        while True:
+            if taken % self._look_every == 0 or taken == steps:
+                answers += self._finished()
+            if self._rows is None or taken == steps:
+                return answers
+            self._step(self._rows)
+            taken += 1
+
+    def _step(self, rows: Rows) -> None:
+        rows.read_column()
+        state = rows.state
+        logits_BV = self._decoder.forward(
+            state.token_B[:, None],
             rows.mask_BL[:, : rows.width],
-            rows.position_B[:, None],
+            state.position_B[:, None],
             rows.cache,
-            [requests[i].member for i in rows.index],
+            [r.member for r in self._requests],
         )
-        rows.position_B = rows.position_B + live_B
-    if caches is not None:
-        _store(rows, range(len(rows.index)), requests, outputs, caches)
-    return [_finished(output) for output in outputs]
+        rows.advance(logits_BV)
 
+    # -- reading contexts ------------------------------------------------------------------------------------------
 
-def _prefill(
-    requests: Sequence[GenerationRequest],
-    specs: Sequence[DecodeSpec],
-    forward: Forward,
-    caches: dict[Hashable, RowCache],
-    n_layers: int,
-    device: torch.device,
-) -> tuple[_Rows, Tensor]:
-    stored = [caches.get(r.before) for r in requests]
-    # At least one token must be fed to have logits to sample from.
-    kept = [
-        min(common_prefix(row.ids, r.context_ids), len(r.context_ids) - 1) if row is not None else 0
-        for row, r in zip(stored, requests, strict=True)
-    ]
-    block_BT, block_mask_BT = left_pad([r.context_ids[n:] for r, n in zip(requests, kept, strict=True)], device)
-    longest = max(spec.max_new_tokens for spec in specs)
-    cache, width = assemble(stored, kept, n_layers, block_BT.shape[1] + longest)
-    kept_B = torch.tensor(kept, device=device)
-    mask_BL = torch.zeros(len(requests), width + block_BT.shape[1] + longest, dtype=torch.long, device=device)
-    mask_BL[:, :width] = torch.arange(width, device=device) >= (width - kept_B)[:, None]
-    mask_BL[:, width : width + block_BT.shape[1]] = block_mask_BT
-    position_BT = (kept_B[:, None] + block_mask_BT.cumsum(-1) - 1).clamp(min=0)
-    width += block_BT.shape[1]
-    logits_BV = forward(block_BT, mask_BL[:, :width], position_BT, cache, [r.member for r in requests])
-    uniform_BT = np.stack([uniforms(r.seed, longest) for r in requests])
-    rows = _Rows(
-        index=list(range(len(requests))),
-        cache=cache,
-        mask_BL=mask_BL,
-        width=width,
-        position_B=position_BT[:, -1] + 1,
-        rules=RuleRows.of([spec.rule for spec in specs], device),
-        uniform_BT=torch.from_numpy(uniform_BT).to(device),
-        greedy_B=torch.tensor([r.greedy for r in requests], device=device),
-        done=[False] * len(requests),
-    )
-    return rows, logits_BV
+    def _chunks(self, requests: Sequence[GenerationRequest]) -> Iterable[list[list[GenerationRequest]]]:
+        """The requests in groups of equal context, which is read once; groups of similar length are read together."""
+        groups: dict[tuple[str, tuple[int, ...]], list[GenerationRequest]] = {}
+        for request in requests:
+            groups.setdefault((request.member, request.context_ids), []).append(request)
+        return micro_batches(list(groups.values()), lambda g: len(g[0].context_ids) - self._known(g[0]), self._decoder.prefill_tokens)
 
+    def _known(self, request: GenerationRequest) -> int:
+        """Leading tokens of a context whose keys and values are at hand."""
+        stored = self._stored(request)
+        # At least one token must be read to have logits to sample from.
+        return min(common_prefix(stored.ids, request.context_ids), len(request.context_ids) - 1) if stored is not None else 0
 
-def _draw(rows: _Rows, logits_BV: Tensor, step: int, requests: Sequence[GenerationRequest], outputs: list[_Output]) -> Tensor:
-    """Sample one token per live row and book its log-probability."""
-    logprob_BV, mass_B = support_log_softmax(logits_BV, rules=rows.rules)
-    token_B = inverse_cdf_sample(logprob_BV, rows.uniform_BT[:, step])
-    # NaN logits push the quantile past the last token; the clamp lets the check below see them.
-    token_B = torch.where(rows.greedy_B, logits_BV.argmax(-1), token_B.clamp(max=logits_BV.shape[-1] - 1))
-    logprobs = logprob_BV.gather(-1, token_B[:, None])[:, 0].tolist()
-    if broken := [i for i, logprob in zip(rows.index, logprobs, strict=True) if not math.isfinite(logprob)]:
-        raise NonFiniteLossError(
-            f"{requests[broken[0]].member}: its logits are not finite while generating "
-            f"({requests[broken[0]].key}); the weights have diverged"
+    def _stored(self, request: GenerationRequest) -> RowCache | None:
+        return None if self._decoder.caches is None else self._decoder.caches.get(request.before)
+
+    def _prefill(self, groups: Sequence[list[GenerationRequest]]) -> tuple[Rows, list[GenerationRequest]]:
+        decoder, device = self._decoder, self._decoder.device
+        firsts = [group[0] for group in groups]
+        specs = [decoder.spec(r.member) for r in firsts]
+        kept = [self._known(r) for r in firsts]
+        block_BT, block_mask_BT = left_pad([r.context_ids[n:] for r, n in zip(firsts, kept, strict=True)], device)
+        room = max(spec.max_new_tokens for spec in specs) + self._look_every
+        cache, width = assemble([self._stored(r) for r in firsts], kept, decoder.n_layers, block_BT.shape[1] + room)
+        kept_B = torch.tensor(kept, device=device)
+        mask_BL = torch.zeros(len(firsts), width + block_BT.shape[1] + room, dtype=torch.long, device=device)
+        mask_BL[:, :width] = torch.arange(width, device=device) >= (width - kept_B)[:, None]
+        mask_BL[:, width : width + block_BT.shape[1]] = block_mask_BT
+        position_BT = (kept_B[:, None] + block_mask_BT.cumsum(-1) - 1).clamp(min=0)
+        width += block_BT.shape[1]
+        logits_BV = decoder.forward(block_BT, mask_BL[:, :width], position_BT, cache, [r.member for r in firsts])
+        self.fed_tokens += sum(len(r.context_ids) - n for r, n in zip(firsts, kept, strict=True))
+        requests = [r for group in groups for r in group]
+        index = torch.tensor([g for g, group in enumerate(groups) for _ in group], device=device)
+        wide = torch.promote_types(logits_BV.dtype, torch.float32)
+        state = RowState.begin(
+            [specs[g] for g, group in enumerate(groups) for _ in group],
+            [r.seed for r in requests],
+            [r.greedy for r in requests],
+            position_BT[index, -1] + 1,
+            wide,
         )
-    for i, done, token, logprob, mass in zip(rows.index, rows.done, token_B.tolist(), logprobs, mass_B.tolist(), strict=True):
-        if not done:
-            outputs[i].ids.append(token)
-            outputs[i].logprob += logprob
-            outputs[i].mass += mass
-    return token_B
+        state.sample(logits_BV[index])
+        if len(requests) == len(firsts):
+            return Rows(state, cache, mask_BL, width), requests
+        return spread_rows(Rows(state, cache, mask_BL, width), index), requests
 
+    # -- handing answers out ---------------------------------------------------------------------------------------
 
-def _note_stops(rows: _Rows, token_B: Tensor, specs: Sequence[DecodeSpec], outputs: list[_Output]) -> None:
-    for b, (i, token) in enumerate(zip(rows.index, token_B.tolist(), strict=True)):
-        if rows.done[b]:
-            continue
-        if token in specs[i].stop_ids:
-            outputs[i].stop = StopReason.EOS
-        elif len(outputs[i].ids) >= specs[i].max_new_tokens:
-            outputs[i].stop = StopReason.LENGTH
-        rows.done[b] = outputs[i].stop is not None
+    def _finished(self) -> list[Answer]:
+        """The answers of rows that have ended; the rows leave once they are half of the batch."""
+        if self._rows is None:
+            return []
+        done = self._rows.state.done_B.tolist()
+        ended = [b for b, (over, handed) in enumerate(zip(done, self._handed, strict=True)) if over and not handed]
+        answers = self._hand_out(self._rows, ended) if ended else []
+        if all(done):
+            self._rows, self._requests, self._handed = None, [], []
+        elif ended and 2 * sum(done) >= len(done):
+            self._rows = join_rows(self._live_part(), self._look_every)
+            self._requests = [self._requests[b] for b in self._unhanded()]
+            self._handed = [False] * len(self._requests)
+        return answers
 
+    def _hand_out(self, rows: Rows, which: Sequence[int]) -> list[Answer]:
+        index = torch.tensor(which, device=self._decoder.device)
+        columns = (rows.state.count_B, rows.state.ids_BT, rows.state.logprob_BT.double(), rows.state.mass_BT.double())
+        counts, ids, logprobs, masses = (c[index].tolist() for c in columns)
+        answers: list[Answer] = []
+        for b, n, row_ids, row_logprobs, row_masses in zip(which, counts, ids, logprobs, masses, strict=True):
+            request, response = self._requests[b], tuple(row_ids[:n])
+            logprob = sum(row_logprobs[:n])
+            if not math.isfinite(logprob):
+                raise NonFiniteLossError(
+                    f"{request.member}: its logits are not finite while generating ({request.key}); the weights have diverged"
+                )
+            stop = StopReason.EOS if response[-1] in self._decoder.spec(request.member).stop_ids else StopReason.LENGTH
+            answers.append((request, Generation(response, stop, logprob, sum(row_masses[:n]) / n)))
+            self._handed[b] = True
+            # The last sampled token was never read, so it has no keys yet.
+            self.fed_tokens += n - 1
+            if self._decoder.caches is not None:
+                fed = request.context_ids + response[:-1]
+                self._decoder.caches[request.key] = take_row(rows.cache, b, rows.mask_BL[b, : rows.width], fed)
+        return answers
 
-def _retire(
-    rows: _Rows, token_B: Tensor, requests: Sequence[GenerationRequest], outputs: list[_Output], caches: dict[Hashable, RowCache] | None
-) -> Tensor:
-    """Take finished rows out of the batch; their caches are stored for the next turn."""
-    if caches is not None:
-        _store(rows, [b for b, done in enumerate(rows.done) if done], requests, outputs, caches)
-    keep = [b for b, done in enumerate(rows.done) if not done]
-    index_B = torch.tensor(keep, device=token_B.device)
-    select_rows(rows.cache, index_B)
-    rows.index = [rows.index[b] for b in keep]
-    rows.mask_BL, rows.position_B, rows.rules = rows.mask_BL[index_B], rows.position_B[index_B], rows.rules.select(index_B)
-    rows.uniform_BT, rows.greedy_B, rows.done = rows.uniform_BT[index_B], rows.greedy_B[index_B], [False] * len(keep)
-    return token_B[index_B]
+    def _unhanded(self) -> list[int]:
+        return [b for b, handed in enumerate(self._handed) if not handed]
 
-
-def _store(
-    rows: _Rows, which: Sequence[int], requests: Sequence[GenerationRequest], outputs: list[_Output], caches: dict[Hashable, RowCache]
-) -> None:
-    for b in which:
-        i = rows.index[b]
-        # The last sampled token was never fed, so it has no keys yet.
-        fed = requests[i].context_ids + tuple(outputs[i].ids[:-1])
-        caches[requests[i].key] = take_row(rows.cache, b, rows.mask_BL[b, : rows.width], fed)
-
-
-def _finished(output: _Output) -> Generation:
-    if output.stop is None:
-        raise AssertionError("a row left generation without a stop reason")
-    return Generation(tuple(output.ids), output.stop, output.logprob, output.mass / len(output.ids))
+    def _live_part(self) -> list[tuple[Rows, Tensor]]:
+        live = self._unhanded()
+        return [(self._rows, torch.tensor(live, device=self._decoder.device))] if self._rows is not None and live else []

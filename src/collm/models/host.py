@@ -20,15 +20,50 @@ from transformers.cache_utils import Cache
 from collm.config.schema import LoraConfig, OptimizerConfig
 from collm.errors import ModelError, NonFiniteLossError
 from collm.models.adapters import AdapterSwitch
-from collm.models.generation import DecodeSpec, Generation, GenerationRequest, generate
+from collm.models.generation import Answer, Decoder, Generation, GenerationRequest, LiveBatch
 from collm.models.kv import RowCache
 from collm.models.loading import LoadedModel, keeps_plain_kv
 from collm.models.member import Member, Metrics, PolicyLoss, PolicyOutput, ValueLoss
 from collm.models.optim import Progress, gradient_norm, make_optimizer
 from collm.models.passes import DecoderPasses, ValueHead, save_folder
 from collm.models.prefix_tree import join, share_prefixes
+from collm.models.rows import DecodeSpec
 from collm.models.sequences import MergedSequence, PolicySample, TreeLayout, ValueInput, filled_batches, merge_samples, micro_batches
 from collm.models.teacher_forcing import policy_output, value_output
+
+
+class HostBatch:
+    """Conversations being answered on one host; those of members that cannot share a pass are answered one member at a time."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._batches: dict[str, LiveBatch] = {}
+
+    def __len__(self) -> int:
+        """Conversations that have no answer yet."""
+        return sum(len(batch) for batch in self._batches.values())
+
+    @property
+    def fed_tokens(self) -> int:
+        """Tokens that the model has read, padding left out."""
+        return sum(batch.fed_tokens for batch in self._batches.values())
+
+    def admit(self, requests: Sequence[GenerationRequest]) -> None:
+        """Take conversations in."""
+        shares = self._host.mixes_adapters
+        groups: dict[str, list[GenerationRequest]] = {}
+        for request in requests:
+            groups.setdefault("" if shares else request.member, []).append(request)
+        with self._host.generating():
+            for name, group in groups.items():
+                if name not in self._batches:
+                    self._batches[name] = LiveBatch(self._host.decoder())
+                self._batches[name].admit(group)
+
+    def decode(self, steps: int | None = None) -> list[Answer]:
+        """Up to `steps` further tokens for each (None: until all have ended); the answers that are finished, each once."""
+        with self._host.generating():
+            return [answer for batch in self._batches.values() for answer in batch.decode(steps)]
 
 
 class Host:
@@ -145,20 +180,14 @@ class Host:
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
         """Sample one macro-action per request, all members of this host in one batch."""
-        with self._lock:
-            specs = [self._decode(r.member) for r in requests]
-            n_layers = self.loaded.model.config.get_text_config().num_hidden_layers
-            with self._passes.autocast():
-                if self._mixes_adapters:
-                    return generate(requests, specs, self._forward, self._caches, n_layers, self.device)
-                found: dict[int, Generation] = {}
-                for member in dict.fromkeys(r.member for r in requests):
-                    own = [i for i, r in enumerate(requests) if r.member == member]
-                    answers = generate(
-                        [requests[i] for i in own], [specs[i] for i in own], self._forward, self._caches, n_layers, self.device
-                    )
-                    found |= dict(zip(own, answers, strict=True))
-                return [found[i] for i in range(len(requests))]
+        batch = self.open_batch()
+        batch.admit(requests)
+        found = {id(request): generation for request, generation in batch.decode()}
+        return [found[id(request)] for request in requests]
+
+    def open_batch(self) -> HostBatch:
+        """An empty batch on this host, for conversations that come and go."""
+        return HostBatch(self)
 
     def forget(self, keys: Sequence[Hashable] | None = None) -> None:
         """Drop the caches of these conversations (all where None)."""
@@ -170,6 +199,22 @@ class Host:
             else:
                 for key in keys:
                     self._caches.pop(key, None)
+
+    @property
+    def mixes_adapters(self) -> bool:
+        """Whether one pass may serve several members."""
+        return self._mixes_adapters
+
+    @contextmanager
+    def generating(self) -> Iterator[None]:
+        """Around steps of generation: nothing else uses the host meanwhile, and weights are cast once for all of them."""
+        with self._lock, self._passes.autocast():
+            yield
+
+    def decoder(self) -> Decoder:
+        """What a batch on this host works with."""
+        n_layers = self.loaded.model.config.get_text_config().num_hidden_layers
+        return Decoder(self._forward, self._decode, self._caches, n_layers, self.device, self._token_budget)
 
     def _decode(self, member: str) -> DecodeSpec:
         spec = self.members[member].decode

@@ -51,8 +51,21 @@ class BufferedLayer(DynamicLayer):
     def get_seq_length(self) -> int:
         return self.length
 
-    def select_rows(self, index: Tensor) -> None:
-        self.key_buffer, self.value_buffer = self.key_buffer[index], self.value_buffer[index]
+    def open(self, like: BufferedLayer, rows: int, width: int) -> None:
+        """Begin with `width` columns of zeros for so many rows, shaped as another layer's."""
+        self.lazy_initialization(like.key_buffer[:1].expand(rows, -1, -1, -1), like.value_buffer[:1].expand(rows, -1, -1, -1))
+        self.length = width
+
+    def take(self, other: BufferedLayer, index: Tensor, row: int, columns: int) -> None:
+        """Copy another layer's rows `index` to rows `row` and on, its last columns to this layer's last."""
+        rows = slice(row, row + len(index))
+        mine, theirs = slice(self.length - columns, self.length), slice(other.length - columns, other.length)
+        self.key_buffer[rows, :, mine] = other.key_buffer[index, :, theirs]
+        self.value_buffer[rows, :, mine] = other.value_buffer[index, :, theirs]
+
+    def drop(self) -> None:
+        """Give the memory back."""
+        self.key_buffer = self.value_buffer = self.key_buffer.new_empty(0)
 
 
 def assemble(rows: Sequence[RowCache | None], kept: Sequence[int], n_layers: int, extra: int) -> tuple[Cache, int]:
@@ -96,11 +109,25 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     return next(i for i in range(limit) if a[i] != b[i])
 
 
-def select_rows(cache: Cache, index: Tensor) -> None:
-    """Keep only the given rows of a batch cache, in place."""
-    for layer in cache.layers:
-        if isinstance(layer, BufferedLayer):
-            layer.select_rows(index)
+def join_caches(parts: Sequence[tuple[Cache, Tensor, int]], width: int, capacity: int) -> Cache:
+    """One batch cache of `width` columns out of the last columns of several: (cache, rows to take, columns to take) each.
+
+    Columns are right-aligned. The parts are emptied layer by layer, so that no more than one layer exists twice.
+    """
+    layers: list[BufferedLayer] = []
+    for old_layers in zip(*(cache.layers for cache, _, _ in parts), strict=True):
+        joined = BufferedLayer(capacity)
+        row = 0
+        for (_, index, length), old in zip(parts, old_layers, strict=True):
+            if not isinstance(old, BufferedLayer):
+                raise TypeError(f"a batch cache has a layer of type {type(old).__name__}")
+            if row == 0:
+                joined.open(old, sum(len(i) for _, i, _ in parts), width)
+            joined.take(old, index, row, length)
+            row += len(index)
+            old.drop()
+        layers.append(joined)
+    return Cache(layers=list(layers))
 
 
 def left_pad(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:

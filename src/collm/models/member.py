@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from collm.config.schema import OptimizerConfig
 from collm.errors import ModelError
-from collm.models.generation import DecodeSpec
 from collm.models.optim import Progress, gradient_norm, learning_rate
 from collm.models.passes import ValueHead
+from collm.models.rows import DecodeSpec
 
 Data = Mapping[str, Tensor]
 Metrics = dict[str, float]

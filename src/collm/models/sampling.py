@@ -56,6 +56,17 @@ class RuleRows:
         one = cls.of([rule], device)
         return cls(one.temperature_B.expand(count), one.top_p_B.expand(count), one.top_k_B.expand(count), one.truncates, one.scales)
 
+    @classmethod
+    def join(cls, parts: Sequence[RuleRows]) -> RuleRows:
+        """One after the other."""
+        return cls(
+            torch.cat([p.temperature_B for p in parts]),
+            torch.cat([p.top_p_B for p in parts]),
+            torch.cat([p.top_k_B for p in parts]),
+            any(p.truncates for p in parts),
+            any(p.scales for p in parts),
+        )
+
     def select(self, index: Tensor) -> RuleRows:
         return RuleRows(self.temperature_B[index], self.top_p_B[index], self.top_k_B[index], self.truncates, self.scales)
 

@@ -15,9 +15,9 @@ from collm.config.schema import AgentConfig, Config, CriticConfig, ModelSection
 from collm.errors import EnvContractError, ModelError
 from collm.models.chat import ChatFormat
 from collm.models.critic_input import CriticReader, OwnHistoryReader
-from collm.models.generation import DecodeSpec
 from collm.models.host import Host
 from collm.models.loading import LoadedModel, check_context, load_model, pick_device, stop_ids
+from collm.models.rows import DecodeSpec
 from collm.models.sampling import SupportRule
 from collm.models.seeds import derive_seed
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from collm.config.schema import Config
-from collm.rollout.collect import RolloutCost
+from collm.rollout.asking import RolloutCost
 from collm.training.learner import Learner
 from collm.types import Episode, StopReason
 

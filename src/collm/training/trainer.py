@@ -28,9 +28,11 @@ from collm.models.optim import Progress
 from collm.models.seeds import derive_seed
 from collm.models.team import Team, build_team
 from collm.models.workers import host_workers
+from collm.rollout.asking import RolloutCost
 from collm.rollout.branch import EpisodePlan, RolloutSettings, TreeShape
-from collm.rollout.collect import RolloutCost, collect
+from collm.rollout.collect import collect
 from collm.rollout.describe import describe
+from collm.rollout.stepping import Stepper
 from collm.training.buffer import Stored
 from collm.training.display import Display
 from collm.training.export import save_final
@@ -90,6 +92,7 @@ class Trainer:
                 on_error.callback(self.folder.close)
                 self.folder.mark_live([n for n, given in (("models", models), ("env", env), ("rows", rows)) if given is not None])
             self._executor = host_workers(len(self.team.hosts))
+            self._stepper = Stepper(config.training.env_workers)
             self.learner = Learner(config, self.team, self._method, self._executor)
             every = config.algorithm.update_every
             self._online = None if every == "episode" else OnlineLearning(self.learner, every if isinstance(every, int) else None)
@@ -138,6 +141,7 @@ class Trainer:
                 self._save()
             trackers.close()
             self._executor.shutdown(cancel_futures=True)
+            self._stepper.close()
             self.folder.close()
         return True
 
@@ -192,7 +196,8 @@ class Trainer:
         )
         spent = self.counters.env_steps / training.env_steps if training.env_steps is not None else 0.0
         at = Progress(update, training.updates, spent)
-        play = partial(collect, self._plans(update), self._make_env, self.team.policies, settings, self._executor, self._stop.check)
+        parts = (self._plans(update), self._make_env, self.team.policies, settings, self._executor, self._stop.check)
+        play = partial(collect, *parts, stepper=self._stepper)
         if self._online is not None:
             online = self._online
             online.begin()
@@ -238,6 +243,7 @@ class Trainer:
                 self._stop.check,
                 self.config.evaluation.sampled_episodes,
                 self.config.seed,
+                self._stepper,
             )
         row = {
             "update": self.counters.updates,

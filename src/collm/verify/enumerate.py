@@ -16,11 +16,12 @@ import torch
 
 from collm.config.schema import AgentConfig
 from collm.models.chat import ChatFormat
-from collm.models.generation import Generation, GenerationRequest
-from collm.models.host import Host
+from collm.models.generation import Answer, Generation, GenerationRequest
+from collm.models.host import Host, HostBatch
 from collm.models.team import Policy
+from collm.rollout.asking import RolloutCost
 from collm.rollout.branch import EpisodePlan, RolloutSettings, TreeShape
-from collm.rollout.collect import RolloutCost, collect
+from collm.rollout.collect import collect
 from collm.types import Episode, StopReason
 from collm.verify.choices import Oracle, executions
 from collm.verify.dec_pomdp import LabEnv
@@ -97,6 +98,25 @@ class Responses:
         return (logits_V / self._spec.temperature).log_softmax(-1)
 
 
+class OracleBatch(HostBatch):
+    """Has every answer ready as soon as it is asked."""
+
+    def __init__(self, host: Host, answer: Callable[[GenerationRequest], Generation]) -> None:
+        super().__init__(host)
+        self._answer = answer
+        self._ready: list[Answer] = []
+
+    def __len__(self) -> int:
+        return len(self._ready)
+
+    def admit(self, requests: Sequence[GenerationRequest]) -> None:
+        self._ready += [(request, self._answer(request)) for request in requests]
+
+    def decode(self, steps: int | None = None) -> list[Answer]:
+        ready, self._ready = self._ready, []
+        return ready
+
+
 class OracleHost(Host):
     """Answers with whatever the oracle says, out of the exact distribution."""
 
@@ -106,8 +126,8 @@ class OracleHost(Host):
         self._responses, self._eos = Responses(cast, agent), cast.problem.agents[agent].eos_id
         self._oracle, self._couple, self._free = oracle, couple, free
 
-    def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
-        return [self._answer(request) for request in requests]
+    def open_batch(self) -> OracleBatch:
+        return OracleBatch(self, self._answer)
 
     def forget(self, keys: Sequence[Hashable] | None = None) -> None:
         pass

@@ -10,8 +10,9 @@ from typing import Literal
 import torch
 
 from collm.models.seeds import derive_seed
+from collm.rollout.asking import RolloutCost
 from collm.rollout.branch import EpisodePlan, TreeShape
-from collm.rollout.collect import RolloutCost, collect
+from collm.rollout.collect import collect
 from collm.types import Episode
 from collm.verify.dec_pomdp import LabEnv
 from collm.verify.enumerate import rollout_settings
