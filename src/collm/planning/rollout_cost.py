@@ -7,11 +7,14 @@ from dataclasses import dataclass
 import torch
 
 from collm.config.schema import Config
-from collm.models.generation import LOOK_EVERY
 from collm.models.sampling import SupportRule
 from collm.planning.generation_cost import Generator, cache_bytes_per_token, decode_peak, keeps_rows, prefill_peak, sampling_peak
 from collm.planning.placement import HostSpec, agent_section
 from collm.planning.workload import Expected, Lengths, Rows, evaluation_rows, lengths, rollout_rows, waits_for_all
+
+
+_SPARE_COLUMNS = 8
+"""What a buffer has beyond the longest answer where finished rows are looked for now and then, as on a GPU; on a CPU it is less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ class _Moments:
 
     @property
     def _room(self) -> int:
-        return self.longest.response + LOOK_EVERY["cuda" if self.generator.on_gpu else "cpu"]
+        return self.longest.response + _SPARE_COLUMNS
 
     @property
     def _whole(self) -> int:
