@@ -12,7 +12,6 @@ from collm.planning.generation_cost import Generator, cache_bytes_per_token, dec
 from collm.planning.placement import HostSpec, agent_section
 from collm.planning.workload import Expected, Lengths, Rows, evaluation_rows, lengths, rollout_rows, waits_for_all
 
-
 _SPARE_COLUMNS = 8
 """What a buffer has beyond the longest answer where finished rows are looked for now and then, as on a GPU; on a CPU it is less."""
 
