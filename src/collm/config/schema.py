@@ -171,7 +171,13 @@ class TrainingConfig(Section):
     )
     episodes_per_update: int = Field(default=32, ge=1, description="episodes (rollout trees) of each rollout")
     episodes_in_flight: int = Field(default=64, ge=1, description="most episodes generated together in one batch")
-    micro_batch_tokens: int = Field(default=16384, ge=1, description="token budget of one forward-backward pass; gradients accumulate")
+    env_workers: int | None = Field(
+        default=None,
+        ge=0,
+        description="processes that step environments beside generation; null = one per spare core (at most 8) for those that "
+        "declare worker_steps, 0 = none; the results are the same",
+    )
+    micro_batch_tokens: int = Field(default=4096, ge=1, description="token budget of one forward-backward pass; gradients accumulate")
     gradient_checkpointing: bool = Field(default=False, description="recompute activations in the backward pass to save memory")
     checkpoint_every: int = Field(default=1, ge=1, description="updates between checkpoints (the last update always has one)")
     keep_checkpoints: int = Field(default=2, ge=1, description="newest checkpoints kept on disk")

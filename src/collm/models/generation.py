@@ -20,8 +20,8 @@ from collm.models.rows import DecodeSpec, Rows, RowState, join_rows, spread_rows
 from collm.models.sequences import micro_batches
 from collm.types import StopReason
 
-LOOK_EVERY = {"cpu": 1, "cuda": 8}
-"""Steps between looks for finished rows. On a GPU each look waits for the device, and what rows draw past their end is thrown away."""
+LOOK_EVERY_ON_A_GPU = 8
+"""Steps between looks for finished rows where each look waits for the device; what rows draw past their end is thrown away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class LiveBatch:
         self._rows: Rows | None = None
         self._requests: list[GenerationRequest] = []
         self._handed: list[bool] = []
-        self._look_every = LOOK_EVERY[decoder.device.type]
+        self._look_every = 1 if decoder.device.type == "cpu" else LOOK_EVERY_ON_A_GPU
         self.fed_tokens = 0
         """Tokens that the model has read, padding left out."""
 

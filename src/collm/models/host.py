@@ -167,6 +167,8 @@ class Host:
         self._switch.use_rows([first, second])
         try:
             self._passes.hidden(torch.ones(2, 3, dtype=torch.long, device=self.device))
+        except torch.OutOfMemoryError:
+            raise
         except (ValueError, RuntimeError, IndexError):
             return False
         finally:

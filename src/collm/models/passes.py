@@ -77,6 +77,9 @@ class DecoderPasses:
         self.hidden_size: int = model.config.get_text_config().hidden_size
         self.vocabulary: int = model.config.get_text_config().vocab_size
         self._takes_trees: bool | None = None
+        # transformers looks whether a mask of two dimensions hides anything, and waits for the device at every token; one of four is used
+        # as it is. Without a GPU there is nothing to wait for, and a mask that hides nothing is better left out.
+        self.ready_masks = device.type == "cuda" and keeps_plain_kv(model) and model.config._attn_implementation in ("sdpa", TREE_ATTENTION)
         self._takes_positions = "position_ids" in inspect.signature(self.backbone.forward).parameters
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
         self._plain_head = self.backbone is not model and self._head_is_all_there_is()
@@ -143,6 +146,8 @@ class DecoderPasses:
         self.model.set_attn_implementation(TREE_ATTENTION)
         try:
             both_TD = self.hidden(ids_T[None], tree)[0]
+        except torch.OutOfMemoryError:
+            raise
         except (TypeError, ValueError, RuntimeError):
             both_TD = torch.full_like(first_TD, torch.nan)
         apart_TD = torch.cat([first_TD, second_TD[3:]])
@@ -157,6 +162,8 @@ class DecoderPasses:
     def last_logits(self, ids_BT: Tensor, mask_BL: Tensor, positions_BT: Tensor, cache: Cache) -> Tensor:
         """Logits (B, V) of the last column, with everything in `cache` as context; the cache grows by T."""
         extra = {"position_ids": positions_BT} if self._takes_positions else {}
+        if self.ready_masks and ids_BT.shape[1] == 1:
+            mask_BL = mask_BL.bool()[:, None, None, :]
         with self.autocast():
             if self._plain_head:
                 out = self.backbone(input_ids=ids_BT, attention_mask=mask_BL, past_key_values=cache, use_cache=True, **extra)

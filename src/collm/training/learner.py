@@ -182,11 +182,12 @@ class Learner:
     def _run(self, jobs: Sequence[tuple[Host, Callable[[], T]]]) -> list[T]:
         """Run jobs, each host's one after the other and the hosts side by side; results in order of the jobs.
 
+        Hosts on one GPU take turns: side by side they would not be faster, and their activations would be there at once.
         All have ended when this returns or raises.
         """
         by_host: dict[str, list[int]] = {}
         for i, (host, _) in enumerate(jobs):
-            by_host.setdefault(host.name, []).append(i)
+            by_host.setdefault(host.name if host.device.type == "cpu" else str(host.device), []).append(i)
         futures = [self._executor.submit(lambda own=own: [(i, jobs[i][1]()) for i in own]) for own in by_host.values()]
         errors = [e for e in (f.exception() for f in futures) if e is not None]
         if errors:
