@@ -1,18 +1,21 @@
 """The checkpoint of the comparison: a tiny Qwen3 with random weights that never ends a response before its limit.
 
-Its tokenizer is byte-level without merges, so that a prompt has as many tokens as characters in either library, and every id
-of the vocabulary decodes to text.
+Its tokenizer makes one token of every character, so that what was sampled, decoded and encoded again is the same ids, in
+either library; and no response has white space, so that nobody's stripping shortens one.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 PAD, EOS = 0, 1
+NEVER = 4
+"""Ids below this are never sampled: the specials, newline and space."""
 SHAPE = {
     "hidden_size": 128,
     "intermediate_size": 384,
@@ -25,12 +28,21 @@ _STEADY = 0.4
 """The first number of every token's embedding. No layer writes there, so that it stays positive in the last hidden state."""
 
 
+def characters(vocabulary: int) -> list[str]:
+    """One per id: controls for the specials, white space, printable ASCII, then CJK and private-use ones."""
+    blocks = [range(33, 127), range(0x4E00, 0xA000), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE)]
+    found = ["\x02", "\x03", "\n", " ", *(chr(code) for block in blocks for code in block)]
+    if len(found) < vocabulary:
+        raise ValueError(f"at most {len(found)} ids, not {vocabulary}")
+    return found[:vocabulary]
+
+
 def make_checkpoint(folder: Path, vocabulary: int) -> Path:
     """Write the checkpoint into `folder` unless it is there; returns the folder."""
     if not (folder / "done").is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        _tokenizer(vocabulary).save_pretrained(folder)
-        model = _model(vocabulary)
+        make_tokenizer(vocabulary).save_pretrained(folder)
+        model = make_model(vocabulary)
         # All the vocabulary, no filter: generation configs of transformers 4 default to top_k 50.
         model.generation_config = GenerationConfig(eos_token_id=EOS, pad_token_id=PAD, do_sample=True, top_k=0, top_p=1.0, temperature=1.0)
         model.save_pretrained(folder)
@@ -38,39 +50,44 @@ def make_checkpoint(folder: Path, vocabulary: int) -> Path:
     return folder
 
 
-def _model(vocabulary: int) -> Qwen3ForCausalLM:
+def make_model(vocabulary: int) -> Qwen3ForCausalLM:
     torch.manual_seed(0)
-    config = Qwen3Config(
+    settings: dict[str, Any] = dict(
         vocab_size=vocabulary,
         max_position_embeddings=4096,
         tie_word_embeddings=True,
         eos_token_id=EOS,
         pad_token_id=PAD,
         bos_token_id=None,
-        rope_theta=1e4,
         attn_implementation="sdpa",
         **SHAPE,
     )
-    model = Qwen3ForCausalLM(config)
+    model = Qwen3ForCausalLM(Qwen3Config(**settings))
+    body: Any = model.model
     with torch.no_grad():
-        embedding = model.get_input_embeddings().weight
+        embedding = body.embed_tokens.weight
         embedding[:, 0] = _STEADY
-        # Logits of these two are lower than any other's by far: responses are as long as they may be, in either library.
-        embedding[[PAD, EOS], 0] = -100.0
-        for layer in model.model.layers:
+        # Their logits are lower than any other's by far wherever the last token is none of them; no prompt ends in white space.
+        embedding[:NEVER, 0] = -20.0
+        for layer in body.layers:
             layer.self_attn.o_proj.weight[0] = 0.0
             layer.mlp.down_proj.weight[0] = 0.0
     return model
 
 
-def _tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
-    pieces = ["<pad>", "<eos>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    pieces += [f"Ġ{i:x}" for i in range(vocabulary - len(pieces))]
-    tokenizer = Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken("<pad>", special=True), AddedToken("<eos>", special=True)])
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", model_max_length=4096)
+def make_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
+    pieces = characters(vocabulary)
+    tokenizer = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token=pieces[PAD]))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.add_special_tokens([AddedToken(pieces[i], special=True) for i in (PAD, EOS)])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=pieces[PAD],
+        eos_token=pieces[EOS],
+        model_max_length=4096,
+        clean_up_tokenization_spaces=False,
+    )
     # The bare messages: what comlrl feeds its models.
     fast.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     return fast

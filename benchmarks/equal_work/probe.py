@@ -1,10 +1,8 @@
-"""What a measured process notes about itself: moments, and how much memory it came to hold. Standard library only."""
+"""What a measured process notes about itself: moments, counts, and how much memory it came to hold. Standard library only."""
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,52 +21,72 @@ def forget_peak() -> None:
 
 
 @dataclass
-class Clock:
-    """The moments at which rollouts began and ended; one more beginning closes the last update."""
+class Moment:
+    """When a rollout began, and the counts up to then."""
 
-    begun: list[float] = field(default_factory=list)
-    played: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
-    """Processor seconds of all threads at each beginning: unlike the rates they hardly depend on who else is busy."""
+    at: float
+    cpu: float
+    """Processor seconds of all threads: unlike the rates they hardly depend on who else is busy."""
+    steps: int
+    read: int
+    written: int
+    optimizer_steps: int
+    played: float = 0.0
+    """When its last reward was asked for: what follows is the update."""
+
+
+@dataclass
+class Clock:
+    """The moments at which rollouts began; one more beginning closes the last update."""
+
+    moments: list[Moment] = field(default_factory=list)
     peak_mb: float = 0.0
+    steps: int = 0
+    read: int = 0
+    """Tokens of the contexts that were answered, each context once per response."""
+    written: int = 0
+    optimizer_steps: int = 0
+
+    def restart(self) -> None:
+        """Forget what was, and begin."""
+        self.moments.clear()
+        forget_peak()
+        self.begin()
 
     def begin(self) -> None:
-        self.begun.append(time.perf_counter())
-        self.cpu.append(time.process_time())
+        self.moments.append(Moment(time.perf_counter(), time.process_time(), self.steps, self.read, self.written, self.optimizer_steps))
         self.peak_mb = resident_mb("VmHWM")
 
     def step(self) -> None:
         """A reward was asked for: the rollout goes at least up to here."""
-        if not self.begun:
-            return
-        if len(self.played) < len(self.begun):
-            self.played.append(0.0)
-        self.played[-1] = time.perf_counter()
+        self.steps += 1
+        if self.moments:
+            self.moments[-1].played = time.perf_counter()
 
-    def report(self, warm_up: int, steps_each: int, tokens_each: int, resting_mb: float) -> dict[str, float]:
-        """Rates over all rollouts after the first `warm_up`, each of so many env steps and generated tokens."""
-        spans = list(zip(self.begun[warm_up:-1], self.begun[warm_up + 1 :], strict=True))
-        whole = sum(end - start for start, end in spans)
-        updates = [
-            end - played for (_, end), played in zip(spans, self.played[warm_up:], strict=False)
-        ]  # an evaluation at the end plays on
+    def answered(self, contexts: int, responses: int) -> None:
+        """Tokens read and written by an inference call."""
+        self.read += contexts
+        self.written += responses
+
+    def optimizer_stepped(self, *_: object) -> None:
+        """For torch's global hook on optimizers."""
+        self.optimizer_steps += 1
+
+    def report(self, warm_up: int = 0) -> dict[str, float]:
+        """Rates and costs over all rollouts after the first `warm_up`."""
+        first, last = self.moments[warm_up], self.moments[-1]
+        steps, whole = last.steps - first.steps, last.at - first.at
+        updating = sum(end.at - start.played for start, end in zip(self.moments[warm_up:-1], self.moments[warm_up + 1 :], strict=True))
+        written = last.written - first.written
         return {
-            "env_steps_per_s": len(spans) * steps_each / whole,
-            "tokens_per_s": len(spans) * tokens_each / (whole - sum(updates)),
-            "update_s": statistics.mean(updates),
-            "rollout_s": (whole - sum(updates)) / len(spans),
-            "cpu_s_per_env_step": (self.cpu[-1] - self.cpu[warm_up]) / (len(spans) * steps_each),
+            "env_steps_per_s": steps / whole,
+            "tokens_per_s": written / (whole - updating),
+            "rollout_s_per_env_step": (whole - updating) / steps,
+            "update_s_per_env_step": updating / steps,
+            "cpu_s_per_env_step": (last.cpu - first.cpu) / steps,
             "peak_mb": self.peak_mb,
-            "resting_mb": resting_mb,
+            "env_steps": steps,
+            "optimizer_steps_per_env_step": (last.optimizer_steps - first.optimizer_steps) / steps,
+            "context_tokens_per_env_step": (last.read - first.read) / steps,
+            "response_tokens_per_env_step": written / steps,
         }
-
-
-def steps_of_tree(samples: int, turns: int) -> int:
-    """Joint actions of a full K-ary tree."""
-    return sum(samples**depth for depth in range(1, turns + 1))
-
-
-def text_of(rows: Sequence[Sequence[str]]) -> str:
-    """A table in plain text, columns aligned."""
-    widths = [max(len(row[c]) for row in rows) for c in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)
