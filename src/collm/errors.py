@@ -45,3 +45,7 @@ class RunFolderError(CollmError):
 
 class SandboxError(CollmError):
     """Untrusted code that cannot be run: a level that this machine does not give, an invalid test, or a failed sandbox process."""
+
+
+class WorkerError(CollmError):
+    """A process that steps environments and cannot do so: it has ended, or the environment cannot be sent to it; names the episode."""

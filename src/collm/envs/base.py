@@ -64,10 +64,23 @@ class Reseedable(Protocol):
 class ConcurrentSteps(Protocol):
     """What an environment may add whose steps wait for something outside this process (a sandbox, a server).
 
-    Where `concurrent_steps` is true, different copies are stepped at the same time, each in a thread.
+    Where `concurrent_steps` is true, different copies are stepped at the same time, each in a thread, while the models go on
+    generating.
     """
 
     concurrent_steps: bool
+
+
+@runtime_checkable
+class WorkerSteps(Protocol):
+    """What an environment may add whose steps take long because Python is busy in them (scoring by a parser, a search).
+
+    Where `worker_steps` is true, copies are stepped in processes of their own while the models go on generating: an
+    environment is pickled, sent, stepped and sent back. Its module has to be importable there. Where it is false it is never
+    sent, whatever `training.env_workers` says.
+    """
+
+    worker_steps: bool
 
 
 TEXT_SPACE_CHARSET = frozenset(chr(c) for c in [9, 10, *range(32, 127)])

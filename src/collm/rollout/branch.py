@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from collm.envs.base import Reseedable, TextEnv
-from collm.envs.check import check_observations, global_info, joint_flag, shared_reward, step_details, step_metrics
-from collm.errors import CollmError
+from collm.envs.check import check_observations, global_info
 from collm.models.chat import TokenHistory
 from collm.models.seeds import derive_seed
 from collm.models.team import Policy
+from collm.rollout.outcome import Outcome, placed, step_env
 from collm.types import Episode, GlobalInfo, JointTransition, TaskRow, Turn, Upcoming
 
 
@@ -126,29 +125,21 @@ class Joint:
     picks: dict[str, int]
     greedy: bool
 
+    @property
+    def where(self) -> str:
+        """Where in the run it is played."""
+        return f"episode {self.branch.episode.id}, turn {self.branch.turn}"
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What an environment answered to a joint action, checked."""
-
-    reward: float
-    terminated: bool
-    truncated: bool
-    metrics: dict[str, float]
-    details: dict[str, Any]
-    following: tuple[dict[str, str], GlobalInfo] | None
-    """(o_{t+1}, m_{t+1}) where the rollout goes on, or is to be bootstrapped from."""
+    @property
+    def texts(self) -> dict[str, str]:
+        """What the environment is given."""
+        return {name: turn.text for name, turn in self.turns.items()}
 
 
 def act(joint: Joint, keep_cut: bool) -> Outcome:
-    """Step the environment. Touches nothing but the environment, so that many can be stepped at the same time."""
-    branch, turns = joint.branch, joint.turns
-    with placed(f"episode {branch.episode.id}, turn {branch.turn}", "step"):
-        observations, rewards, terminations, truncations, infos = joint.env.step({name: t.text for name, t in turns.items()})
-        terminated, truncated = joint_flag("terminations", terminations), joint_flag("truncations", truncations)
-        goes_on = not (terminated or truncated) or (truncated and not terminated and keep_cut)
-        following = (check_observations(observations, list(turns)), global_info(joint.env.state())) if goes_on else None
-        return Outcome(shared_reward(rewards), terminated, truncated, step_metrics(infos), step_details(infos), following)
+    """Step the environment here and now. Errors name episode and turn."""
+    with placed(joint.where, "step"):
+        return step_env(joint.env, joint.texts, keep_cut)
 
 
 def record(joint: Joint, outcome: Outcome, settings: RolloutSettings) -> Branch | None:
@@ -180,18 +171,4 @@ def record(joint: Joint, outcome: Outcome, settings: RolloutSettings) -> Branch 
         episode.upcoming = upcoming
     if outcome.terminated or outcome.truncated or upcoming is None:
         return None
-    return Branch(episode, index, branch.turn + 1, joint.env, histories, upcoming, joint.greedy)
-
-
-@contextmanager
-def placed(where: str, call: str) -> Iterator[None]:
-    """Errors from the environment say where in the run they happened."""
-    try:
-        yield
-    except CollmError as error:
-        error.add_place(where)
-        raise
-    except Exception as error:
-        # The user's own error, with its own traceback.
-        error.add_note(f"raised by the environment's {call}() in {where}")
-        raise
+    return Branch(episode, index, branch.turn + 1, outcome.env, histories, upcoming, joint.greedy)

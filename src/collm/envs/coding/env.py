@@ -29,6 +29,9 @@ class CodingEnv(TextTaskEnv):
     by the seed.
     """
 
+    concurrent_steps = True
+    """A step waits for the sandbox, or for the expert; Python itself is busy for less than a millisecond of it."""
+
     def __init__(self, task: CodingTask, n_agents: int, history: History = "full") -> None:
         self._rules: Rules = resolve_rules(task, n_agents)
         max_reward = self._rules.max_reward

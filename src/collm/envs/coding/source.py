@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ast
+import re
 import warnings
 from dataclasses import dataclass
 
 MAX_RESPONSE = 65536
 """Characters of a response that are looked at: many times what an agent may write, so that every step's work is bounded."""
+
+
+_FILE = "<response>"
+_OURS = re.compile(r"<response>\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +28,22 @@ class SourceError:
 
 def parse_source(text: str) -> ast.Module | SourceError:
     """The syntax tree of a text, or why there is none. Never raises."""
+    _keep_quiet()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of invalid escapes: the model's business
-            return ast.parse(text)
+        return ast.parse(text, _FILE)
     except SyntaxError as err:
         return SourceError(err.lineno or 0, max(err.offset or 0, 1), " ".join(err.msg.split()))
     except (RecursionError, MemoryError):
         return SourceError(0, 1, "nested too deeply")
     except ValueError as err:  # null bytes, half of a surrogate pair
         return SourceError(0, 1, " ".join(str(err).split()))
+
+
+def _keep_quiet() -> None:
+    """Python warns of invalid escapes while it parses, which are the model's business: for these texts it shall not.
+
+    The filter stays, first of all filters. `warnings.catch_warnings` would not do: it puts the filters of the whole process back to
+    what they were, in the middle of what another thread does with them.
+    """
+    if not warnings.filters or warnings.filters[0][3] != _OURS:
+        warnings.filterwarnings("ignore", module=_OURS.pattern)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import textwrap
+import threading
 from collections import OrderedDict
+from concurrent.futures import CancelledError, Future
 
 from collm.envs.coding.problem import Problem
 from collm.envs.coding.rules import Rules
@@ -11,22 +13,43 @@ from collm.sandbox import Limits, TestResult, TestStatus, shared_sandbox
 
 _KEPT = 4096
 _Key = tuple[str, Problem, Rules]
-_known: OrderedDict[_Key, tuple[TestResult, ...]] = OrderedDict()
+_known: OrderedDict[_Key, Future[tuple[TestResult, ...]]] = OrderedDict()
 """The newest results by program, problem and rules: models often write the same program again, and running it is most of a
-step's time. Results with a time-out depend on the machine's load and are not kept."""
+step's time. Those still being found are among them, so that threads that need the same wait for one run. Results with a
+time-out depend on the machine's load and are not kept."""
+_lock = threading.Lock()
 
 
 def run_tests(source: str, problem: Problem, rules: Rules) -> tuple[TestResult, ...]:
-    """One result per test of the problem. Raises SandboxError where the sandbox cannot be had."""
+    """One result per test of the problem. May be called from several threads. Raises SandboxError where the sandbox cannot be had."""
     key = (source, problem, rules)
-    if key in _known:
-        _known.move_to_end(key)
-        return _known[key]
-    results = _run(source, problem, rules)
-    if all(result.status is not TestStatus.TIMEOUT for result in results):
-        _known[key] = results
-        if len(_known) > _KEPT:
-            _known.popitem(last=False)
+    while True:
+        ours: Future[tuple[TestResult, ...]] = Future()
+        with _lock:
+            found = _known.setdefault(key, ours)
+            _known.move_to_end(key)
+            if len(_known) > _KEPT:
+                _known.popitem(last=False)
+        if found is ours:
+            return _find(key, ours)
+        try:
+            return found.result()
+        except CancelledError:
+            continue  # it failed, and the error is the other thread's
+
+
+def _find(key: _Key, ours: Future[tuple[TestResult, ...]]) -> tuple[TestResult, ...]:
+    """Run the tests, for the threads that wait for `ours` too."""
+    kept = False
+    try:
+        results = _run(*key)
+        kept = all(result.status is not TestStatus.TIMEOUT for result in results)
+        ours.set_result(results)
+    finally:
+        with _lock:
+            if not kept and _known.get(key) is ours:
+                del _known[key]
+        ours.cancel()  # where it has no result
     return results
 
 
