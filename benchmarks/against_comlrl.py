@@ -77,7 +77,7 @@ class Sides:
                 "collm_side.py",
                 [chosen.episodes, chosen.per_step, chosen.updates + chosen.warm_up, chosen.warm_up],
             ),
-            "comlrl": (self._comlrl, "comlrl_side.py", [chosen.buffer, chosen.batch, chosen.rollouts]),
+            "comlrl": (self._comlrl, "comlrl_side.py", [chosen.buffer, chosen.batch, chosen.rollouts, chosen.warm_rollouts]),
             "floor": (Path(sys.executable), "floor.py", [chosen.episodes, chosen.optimizer_steps(method)]),
         }
         python, script, numbers = command[side]
@@ -94,7 +94,8 @@ def measure_method(sides: Sides, method: str, chosen: Plan, repeats: int) -> tup
         "response_tokens_per_env_step": float(task.AGENTS * task.RESPONSE_TOKENS),
     }
     for repeat in range(repeats):
-        order = list(runs)
+        # The bare model is asked once: its passes are long enough to be told apart from ours without repeats.
+        order = ["collm", "comlrl"] if repeat else list(runs)
         for side in reversed(order) if repeat % 2 else order:
             runs[side].append(sides.measure(side, method, chosen))
         ours, theirs = runs["collm"][-1], runs["comlrl"][-1]
@@ -107,8 +108,9 @@ def measure_method(sides: Sides, method: str, chosen: Plan, repeats: int) -> tup
 def default_out(chosen: argparse.Namespace) -> Path:
     """Where a full measurement is kept; a quick one or one of some methods shall not take its place."""
     partial = chosen.quick or len(chosen.methods) < len(METHODS)
+    variant = ("-equal-steps" if chosen.equal_steps else "") + ("-full-buffer" if chosen.full_buffer else "")
     folder = Path(tempfile.gettempdir()) if partial else HERE / "results"
-    return folder / f"against_comlrl-{chosen.vocab}-{chosen.schedule}{'-equal-steps' if chosen.equal_steps else ''}.json"
+    return folder / f"against_comlrl-{chosen.vocab}-{chosen.schedule}{variant}.json"
 
 
 def parse() -> argparse.Namespace:
@@ -119,6 +121,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument(
         "--equal-steps", action="store_true", help="collm takes as many optimizer steps as comlrl, which makes one per turn"
+    )
+    parser.add_argument(
+        "--full-buffer", action="store_true", help="batched: comlrl is timed on a buffer as large as collm's update, not a quarter"
     )
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of every process; default: one per core")
     parser.add_argument("--quick", action="store_true", help="as little as runs at all, cold: shows that it works, measures nothing")
@@ -143,7 +148,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         sides = Sides(make_checkpoint(Path(folder), chosen.vocab), comlrl_python(ENVIRONMENT), chosen.threads)
         for method in chosen.methods:
-            wanted = plan(method, chosen.schedule, chosen.vocab, chosen.equal_steps, chosen.quick)
+            wanted = plan(
+                method, chosen.schedule, chosen.vocab, equal_steps=chosen.equal_steps, full_buffer=chosen.full_buffer, quick=chosen.quick
+            )
             found[method], versions = measure_method(sides, method, wanted, chosen.repeats)
     print("\n".join(table(found)))
     result = {
@@ -153,6 +160,7 @@ def main() -> None:
         "repeats": chosen.repeats,
         "quick": chosen.quick,
         "equal_steps": chosen.equal_steps,
+        "full_buffer": chosen.full_buffer,
         "methods": found,
         "versions": {"collm side": {name: about[name] for name in ("torch", "transformers")}, "comlrl side": versions},
     }

@@ -1,6 +1,6 @@
 """comlrl's side, run by its own interpreter: one of its public trainers on the task; prints one JSON object.
 
-<comlrl venv>/bin/python comlrl_side.py CHECKPOINT METHOD BUFFER BATCH ROLLOUTS
+<comlrl venv>/bin/python comlrl_side.py CHECKPOINT METHOD BUFFER BATCH ROLLOUTS WARM_UP
 
 An update is made every BUFFER samples, with at most BATCH of them in an optimizer step.
 """
@@ -138,17 +138,19 @@ def make_trainer(method: str, checkpoint: str, buffer: int, batch: int, game: Ga
 
 
 def main() -> None:
-    checkpoint, method, buffer, batch, rollouts = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
+    checkpoint, method, buffer, batch, rollouts, warm_up = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
     random.seed(0)
     torch.manual_seed(0)
     clock = Clock()
     trainer = make_trainer(method, checkpoint, buffer, batch, Game(clock), clock)
     register_optimizer_step_post_hook(clock.optimizer_stepped)
     resting = resident_mb()
-    # One rollout and the update that ends an epoch, so that what is timed is warm and begins with an empty buffer.
-    trainer.train_dataset = Tasks(1, clock)
-    trainer.train()
+    if warm_up:
+        # With the update that ends an epoch, so that what is timed is warm and begins with an empty buffer.
+        trainer.train_dataset = Tasks(warm_up, clock)
+        trainer.train()
     clock.restart()
+    # Rollouts begin when their episodes are fetched.
     clock.moments.clear()
     trainer.train_dataset = Tasks(rollouts, clock)
     trainer.train()

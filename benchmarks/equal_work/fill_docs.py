@@ -19,6 +19,7 @@ def section(result: dict[str, Any]) -> list[str]:
     """One results file as Markdown."""
     about = result["machine"]
     steps = ", as many optimizer steps on both sides" if result["equal_steps"] else ""
+    steps += ", comlrl on a full buffer" if result["full_buffer"] else ""
     where = f"{about['cpu']}, {about['threads']} threads, {result['date']}, load average before {about['load_average_before']:.1f}"
     versions = "; ".join(f"{side}: {', '.join(f'{k} {v}' for k, v in found.items())}" for side, found in result["versions"].items())
     head = f"**Vocabulary {result['vocab']:,}, schedule `{result['schedule']}`{steps}**, medians of {result['repeats']} alternating runs"

@@ -129,7 +129,15 @@ def test_ratios_are_of_medians_and_say_how_much_better() -> None:
 def test_tables_go_between_the_marks_again_and_again() -> None:
     found = compare.compare({side: [_report(2)] for side in ("collm", "comlrl", "floor")})
     machine = {"cpu": "some", "threads": 2, "load_average_before": 0.1}
-    result = {"vocab": 320, "schedule": "theirs", "equal_steps": False, "repeats": 3, "date": "2026-01-01", "machine": machine}
+    result = {
+        "vocab": 320,
+        "schedule": "theirs",
+        "equal_steps": False,
+        "full_buffer": False,
+        "repeats": 3,
+        "date": "2026-01-01",
+        "machine": machine,
+    }
     result |= {"methods": {"magrpo": found}, "versions": {"comlrl side": {"comlrl": "1.4.3"}}}
     text = f"head\n{fill_docs.BEGIN}\nold\n{fill_docs.END}\ntail\n"
     once = fill_docs.filled(text, [result])
@@ -166,10 +174,12 @@ def test_the_bare_model_learns_from_each_distinct_token_once() -> None:
 
 @pytest.mark.parametrize("method", schedules.METHODS)
 def test_both_sides_update_on_as_many_joint_actions(method: str) -> None:
-    """Where memory allows comlrl its full buffer; a sample of MAGRPO is a node, which has two."""
-    big = schedules.plan(method, "batched", 320)
+    """With the full buffer; a sample of MAGRPO is a node, which has two."""
+    big = schedules.plan(method, "batched", 320, full_buffer=True)
     samples = schedules.samples_of(method)
     assert big.episodes * task.tree_steps(samples) == big.buffer * samples
+    quarter = schedules.plan(method, "batched", 320)
+    assert (4 * quarter.buffer, 4 * quarter.rollouts) == (big.buffer, big.rollouts)
     assert big.rollouts * task.tree_steps(samples) % (big.buffer * samples) == 0
     small = schedules.plan(method, "theirs", 320)
     assert small.episodes == 1
