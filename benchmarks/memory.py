@@ -64,7 +64,7 @@ class Case:
 
     phase: Phase
     rows: int = 1
-    micro_batch_tokens: int = 16384
+    micro_batch_tokens: int = 4096
     checkpointing: bool = False
     own_malloc: bool = False
 
