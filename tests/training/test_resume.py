@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import signal
 import subprocess
@@ -93,21 +92,25 @@ def test_a_run_stopped_again_and_again_equals_the_uninterrupted_one(kind, whole,
         if left < 0:
             raise StopRequested("SIGTERM")
 
-    # An update has at most three safe points and an evaluation at most four, so every second sitting gets past one of
-    # them. The stops fall into evaluations before, during and after training as well as into rollouts.
+    # Sittings grow longer, so that in the end each gets past an update or an evaluation, whatever their safe points. The last update is
+    # tried one safe point more at a time: the first sitting past it stops in the evaluation after training.
     monkeypatch.setattr(StopSwitch, "check", check)
     recorder = Recorder()
-    for sitting in itertools.count():
+    tries = 0
+    for sitting in range(200):
         trainer = (
             Trainer(config, tmp_path / "pieces", display=recorder)
             if sitting == 0
             else Trainer.resume(tmp_path / "pieces", display=recorder)
         )
         before_the_last = trainer.counters.updates == config.training.updates - 1
-        left = 4 if before_the_last else (2, 8, 4, 11, 6)[sitting % 5]
+        tries += before_the_last
+        left = 3 + tries if before_the_last else (2, 8, 4, 11, 6)[sitting % 5] + 3 * (sitting // 5)
         if trainer.run():
             break
         assert not (tmp_path / "pieces" / "final").exists()
+    else:
+        pytest.fail("the run does not come to its end")
     assert len(recorder.stops) >= 4
     assert {0, config.training.updates} <= {done for _, done in recorder.stops}
     assert differences(uninterrupted, tmp_path / "pieces") == []
