@@ -14,11 +14,14 @@ from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from collm.errors import WorkerError
-from collm.rollout.branch import Joint
 from collm.rollout.outcome import Outcome, placed
 from collm.rollout.step_worker import Failure
+
+if TYPE_CHECKING:
+    from collm.rollout.branch import Joint
 
 _BOOT = """
 import json, sys
