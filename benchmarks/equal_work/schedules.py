@@ -72,7 +72,7 @@ def plan(method: str, schedule: str, vocabulary: int, *, equal_steps: bool = Fal
 
 
 def _shortened(found: Plan, tree: bool, schedule: str) -> Plan:
-    """comlrl's loss keeps the logits of every sample of an optimizer step at once, over 1 GB each; four fit into any machine's memory.
+    """comlrl's loss keeps the logits of every sample of an optimizer step at once, about 1 GB each; four fit into any machine's memory.
 
     MAGRPO's loss goes sample by sample. Passes take so long here that being cold is no matter where one rollout takes minutes.
     """
