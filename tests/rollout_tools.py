@@ -28,7 +28,15 @@ def make_team(n: int, *, lora: bool = False, seed: int = 0, tokens: int = 4, win
 
 
 def play(
-    team: Team, tree: TreeShape, env=LettersEnv, plans: int = 1, in_flight: int = 8, history="full", window: int = WINDOW, stepper=None, **settings
+    team: Team,
+    tree: TreeShape,
+    env=LettersEnv,
+    plans: int = 1,
+    in_flight: int = 8,
+    history="full",
+    window: int = WINDOW,
+    stepper=None,
+    **settings,
 ) -> tuple[list[Episode], RolloutCost]:
     with ThreadPoolExecutor(1) as executor:
         return collect(
