@@ -12,6 +12,7 @@ import builtins
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from collm.envs.coding.source import syntax_tree
 from collm.errors import DataError
 
 CANDIDATE = "candidate"
@@ -138,7 +139,7 @@ def _seeded(preamble: str, source: str) -> str:
 
 def _parsed(source: str, which: str = "") -> ast.Module:
     try:
-        return ast.parse(source)
+        return syntax_tree(source)
     except SyntaxError as err:
         raise DataError(f"{which} is not Python: {err.msg} (line {err.lineno})".strip()) from err
     except (ValueError, RecursionError, MemoryError) as err:  # null bytes, nested too deeply

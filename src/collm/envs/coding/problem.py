@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from collm.envs.coding.asserts import CANDIDATE, Suite, split_check, split_list
-from collm.envs.coding.source import SourceError, parse_source
+from collm.envs.coding.source import SourceError, parse_source, syntax_tree
 from collm.errors import DataError
 
 CHECK_EXAMPLE = '{"task_id": ..., "prompt": "def f(x): ...", "entry_point": "f", "test": "def check(candidate): assert candidate(1) == 1"}'
@@ -138,7 +138,7 @@ def _called(suite: Suite, code: str, where: str) -> tuple[str, str]:
     defined = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)} if isinstance(tree, ast.Module) else {}
     called: list[str] = []
     for test in suite.asserts:
-        calls = [node.func for node in ast.walk(ast.parse(test)) if isinstance(node, ast.Call)]
+        calls = [node.func for node in ast.walk(syntax_tree(test)) if isinstance(node, ast.Call)]
         called += [function.id for function in calls if isinstance(function, ast.Name)]
     known = [name for name in called if name in defined]
     if known:

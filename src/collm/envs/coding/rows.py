@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from collm.envs.coding.problem import read_problem
+from collm.envs.coding.source import syntax_tree
 
 _FILE = Path(__file__).with_name("problems.jsonl")
 _MBPP_TESTS = 3
@@ -30,7 +31,7 @@ def built_in_mbpp_rows() -> tuple[Mapping[str, Any], ...]:
 
 def _as_mbpp(row: Mapping[str, Any]) -> Mapping[str, Any]:
     problem = read_problem(row)
-    entry = next(node for node in ast.parse(row["prompt"]).body if isinstance(node, ast.FunctionDef) and node.name == problem.entry_point)
+    entry = next(node for node in syntax_tree(row["prompt"]).body if isinstance(node, ast.FunctionDef) and node.name == problem.entry_point)
     return {
         "task_id": row["task_id"],
         "text": (ast.get_docstring(entry) or "").partition(">>>")[0].strip(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import threading
 import warnings
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ MAX_RESPONSE = 65536
 
 
 _FILE = "<response>"
+_parsing = threading.Lock()
 _OURS = re.compile(r"<response>\Z")
 
 
@@ -26,11 +28,17 @@ class SourceError:
     message: str
 
 
+def syntax_tree(text: str, file: str = "<unknown>") -> ast.Module:
+    """`ast.parse`, one at a time: in Python 3.11 two threads in it count their depth together, and one gets a SystemError."""
+    with _parsing:
+        return ast.parse(text, file)
+
+
 def parse_source(text: str) -> ast.Module | SourceError:
     """The syntax tree of a text, or why there is none. Never raises."""
     _keep_quiet()
     try:
-        return ast.parse(text, _FILE)
+        return syntax_tree(text, _FILE)
     except SyntaxError as err:
         return SourceError(err.lineno or 0, max(err.offset or 0, 1), " ".join(err.msg.split()))
     except (RecursionError, MemoryError):
