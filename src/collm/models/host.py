@@ -154,6 +154,7 @@ class Host:
         else:
             self._switch = self._switch or AdapterSwitch(self.loaded.model)
             parameters = self._switch.add(name, lora, seed)
+            self._passes.modules_changed()
         parameters += list(head.parameters()) if head is not None else []
         adapter = name if lora is not None else None
         if self._switch is not None and self.members:

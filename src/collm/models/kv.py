@@ -34,9 +34,12 @@ class BufferedLayer(DynamicLayer):
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.dtype, self.device = key_states.dtype, key_states.device
+        if torch.is_autocast_enabled(self.device.type):
+            # What attention reads: kept wider, the whole of it would be cast anew for every token.
+            self.dtype = torch.get_autocast_dtype(self.device.type)
         b, heads, _, d = key_states.shape
-        self.key_buffer = key_states.new_zeros(b, heads, self.capacity, d)
-        self.value_buffer = value_states.new_zeros(b, heads, self.capacity, value_states.shape[-1])
+        self.key_buffer = key_states.new_zeros(b, heads, self.capacity, d, dtype=self.dtype)
+        self.value_buffer = value_states.new_zeros(b, heads, self.capacity, value_states.shape[-1], dtype=self.dtype)
         self.is_initialized = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
@@ -47,6 +50,13 @@ class BufferedLayer(DynamicLayer):
         self.value_buffer[:, :, self.length : stop] = value_states
         self.length = stop
         return self.key_buffer[:, :, :stop], self.value_buffer[:, :, :stop]
+
+    def append(self, key_BKd: Tensor, value_BKd: Tensor) -> tuple[Tensor, Tensor]:
+        """One more column for every row; all keys and values (B, heads, length, d)."""
+        self.key_buffer[:, :, self.length] = key_BKd
+        self.value_buffer[:, :, self.length] = value_BKd
+        self.length += 1
+        return self.key_buffer[:, :, : self.length], self.value_buffer[:, :, : self.length]
 
     def get_seq_length(self) -> int:
         return self.length
@@ -66,6 +76,14 @@ class BufferedLayer(DynamicLayer):
     def drop(self) -> None:
         """Give the memory back."""
         self.key_buffer = self.value_buffer = self.key_buffer.new_empty(0)
+
+
+def drop_last_column(cache: Cache) -> None:
+    """Forget what was read last."""
+    for layer in cache.layers:
+        if not isinstance(layer, BufferedLayer):
+            raise TypeError(f"a batch cache has a layer of type {type(layer).__name__}")
+        layer.length -= 1
 
 
 def assemble(rows: Sequence[RowCache | None], kept: Sequence[int], n_layers: int, extra: int) -> tuple[Cache, int]:

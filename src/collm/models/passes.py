@@ -16,7 +16,9 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 from transformers.cache_utils import Cache
 
 from collm.errors import ModelError
+from collm.models.decode_step import DecodeStep
 from collm.models.fused_head import LinearHead
+from collm.models.kv import drop_last_column
 from collm.models.loading import embedding_rows, keeps_plain_kv
 from collm.models.sequences import TreeLayout
 from collm.models.tree_attention import NAME as TREE_ATTENTION
@@ -80,11 +82,20 @@ class DecoderPasses:
         # transformers looks whether a mask of two dimensions hides anything, and waits for the device at every token; one of four is used
         # as it is. Without a GPU there is nothing to wait for, and a mask that hides nothing is better left out.
         self.ready_masks = device.type == "cuda" and keeps_plain_kv(model) and model.config._attn_implementation in ("sdpa", TREE_ATTENTION)
-        self._takes_positions = "position_ids" in inspect.signature(self.backbone.forward).parameters
+        takes = inspect.signature(self.backbone.forward).parameters
+        self._takes_positions = "position_ids" in takes
+        # transformers 5.24 renamed it, of some models.
+        self._cache_name = "cache" if "cache" in takes else "past_key_values"
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
         self._plain_head = self.backbone is not model and self._head_is_all_there_is()
         output = model.get_output_embeddings() if self._plain_head else None
         self._linear_head = LinearHead(output, self.autocast) if type(output) is nn.Linear else None
+        self._steps_fit = self._plain_head and DecodeStep.fits(model)
+        self._step: DecodeStep | None = None
+
+    def modules_changed(self) -> None:
+        """To be called after layers were replaced or adapters added."""
+        self._step = None
 
     def hidden(self, ids_BT: Tensor, tree: TreeLayout | None = None) -> Tensor:
         """Last hidden states (B, T, D) of right-padded sequences; with `tree` of the one row that it lays out (`takes_trees`)."""
@@ -151,25 +162,48 @@ class DecoderPasses:
         except (TypeError, ValueError, RuntimeError):
             both_TD = torch.full_like(first_TD, torch.nan)
         apart_TD = torch.cat([first_TD, second_TD[3:]])
-        with self.autocast():
-            narrow = torch.is_autocast_enabled(self.device.type) or apart_TD.dtype in (torch.bfloat16, torch.float16)
-        # Another attention moves a random model's states by little: no more is let through than rounding explains.
-        reads = bool(((both_TD - apart_TD).norm(dim=-1) <= (5e-2 if narrow else 3e-4) * apart_TD.norm(dim=-1)).all())
+        reads = self._agree(both_TD, apart_TD)
         if not reads:
             self.model.set_attn_implementation("sdpa")
         return reads
 
     def last_logits(self, ids_BT: Tensor, mask_BL: Tensor, positions_BT: Tensor, cache: Cache) -> Tensor:
         """Logits (B, V) of the last column, with everything in `cache` as context; the cache grows by T."""
-        extra = {"position_ids": positions_BT} if self._takes_positions else {}
+        if ids_BT.shape[1] > 1 or not self._steps_fit or cache.get_seq_length() == 0:
+            return self._model_logits(ids_BT, mask_BL, positions_BT, cache)
+        # Only without a GPU is there no waiting for the answer.
+        seen_BL = None if self.device.type == "cpu" and bool(mask_BL.all()) else mask_BL
+        if self._step is not None:
+            with self.autocast():
+                return self._step.logits(ids_BT[:, 0], positions_BT[:, 0], seen_BL, cache)
+        own_BV = self._model_logits(ids_BT, mask_BL, positions_BT, cache)
+        drop_last_column(cache)
+        step = DecodeStep(self.model)
+        with self.autocast():
+            found_BV = step.logits(ids_BT[:, 0], positions_BT[:, 0], seen_BL, cache)
+        self._steps_fit = self._agree(found_BV, own_BV)
+        self._step = step if self._steps_fit else None
+        return own_BV
+
+    def _model_logits(self, ids_BT: Tensor, mask_BL: Tensor, positions_BT: Tensor, cache: Cache) -> Tensor:
+        extra: dict[str, Any] = {self._cache_name: cache, "use_cache": True}
+        if self._takes_positions:
+            extra["position_ids"] = positions_BT
         if self.ready_masks and ids_BT.shape[1] == 1:
             mask_BL = mask_BL.bool()[:, None, None, :]
         with self.autocast():
             if self._plain_head:
-                out = self.backbone(input_ids=ids_BT, attention_mask=mask_BL, past_key_values=cache, use_cache=True, **extra)
+                out = self.backbone(input_ids=ids_BT, attention_mask=mask_BL, **extra)
                 return self.head(out.last_hidden_state[:, -1])
-            out = self.model(input_ids=ids_BT, attention_mask=mask_BL, past_key_values=cache, use_cache=True, **extra, **self._last_only)
+            out = self.model(input_ids=ids_BT, attention_mask=mask_BL, **extra, **self._last_only)
             return out.logits[:, -1]
+
+    def _agree(self, found_PD: Tensor, own_PD: Tensor) -> bool:
+        """Whether two ways of computing the same differ by no more than rounding explains."""
+        with self.autocast():
+            narrow = torch.is_autocast_enabled(self.device.type) or own_PD.dtype in (torch.bfloat16, torch.float16)
+        # Another attention moves a random model's states by little, so the bound is tight.
+        return bool(((found_PD - own_PD).norm(dim=-1) <= (5e-2 if narrow else 3e-4) * own_PD.norm(dim=-1)).all())
 
     @torch.no_grad()
     def _head_is_all_there_is(self) -> bool:

@@ -1,0 +1,154 @@
+"""One token per row through a decoder of the Llama family, in as few operations as it takes.
+
+With few rows or a small model most of a step goes into what stands between the model's operations. This computes what
+transformers' layers compute, from the same weights, without masks built anew, dispatch over attention functions, and
+norms, rotations and reshapes piece by piece. It is used for a model only after it has given the model's own logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import LlamaForCausalLM, PreTrainedModel, Qwen2ForCausalLM, Qwen3ForCausalLM
+from transformers.cache_utils import Cache
+
+from collm.models.kv import BufferedLayer
+from collm.models.loading import keeps_plain_kv
+
+FAMILIES = (LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
+STEADY_ROTATIONS = {"default", "linear", "llama3", "yarn"}
+"""Rotary embeddings whose angles depend on the position alone, not on how long the text is."""
+
+Apply = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """What a layer applies, adapters included."""
+
+    norm: Apply
+    query: Apply
+    key: Apply
+    value: Apply
+    query_norm: Apply | None
+    key_norm: Apply | None
+    out: Apply
+    mlp_norm: Apply
+    gate: Apply
+    activation: Apply
+    up: Apply
+    down: Apply
+
+
+class DecodeStep:
+    """The layers of one model as they are now: make a new one after modules were replaced (weights may change)."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        # The three families name their parts alike; nothing types them.
+        body: Any = model.base_model
+        config = model.config
+        self._head_dim: int = body.layers[0].self_attn.head_dim
+        self._groups = config.num_attention_heads // config.num_key_value_heads
+        self._kv_heads: int = config.num_key_value_heads
+        self._embedding: Tensor = body.embed_tokens.weight
+        self._rotary: nn.Module = body.rotary_emb
+        self._layers = [_layer(layer) for layer in body.layers]
+        self._norm, self._head = _norm(body.norm), _linear(model.get_output_embeddings())
+        self._cos_PD = self._sin_PD = self._embedding.new_zeros(0, self._head_dim)
+
+    @staticmethod
+    def fits(model: PreTrainedModel) -> bool:
+        """Whether a model is built the way this class expects; whether the logits are its own must still be tried."""
+        return (
+            type(model) in FAMILIES
+            and keeps_plain_kv(model)
+            and model.config._attn_implementation in ("sdpa", "collm_tree")
+            and model.base_model.rotary_emb.rope_type in STEADY_ROTATIONS
+        )
+
+    def logits(self, token_B: Tensor, position_B: Tensor, seen_BL: Tensor | None, cache: Cache) -> Tensor:
+        """Logits (B, V) after one token per row, whose keys and values join `cache`, made of `BufferedLayer`s.
+
+        `seen_BL` marks the columns that are real, the new one included (None: all are).
+        """
+        width = cache.get_seq_length() + 1
+        if width > len(self._cos_PD):
+            self._tabulate(2 * width)
+        x_BD = F.embedding(token_B, self._embedding)
+        # (B, 1, d), for all heads alike.
+        cos, sin = F.embedding(position_B[:, None], self._cos_PD), F.embedding(position_B[:, None], self._sin_PD)
+        seen = None if seen_BL is None else torch.zeros_like(seen_BL, dtype=x_BD.dtype).masked_fill_(seen_BL == 0, -torch.inf)[:, None, None]
+        for layer, kv in zip(self._layers, cache.layers, strict=True):
+            if not isinstance(kv, BufferedLayer):
+                raise TypeError(f"a batch cache has a layer of type {type(kv).__name__}")
+            x_BD = x_BD + layer.out(self._attend(layer, kv, layer.norm(x_BD), cos, sin, seen))
+            h_BD = layer.mlp_norm(x_BD)
+            x_BD = x_BD + layer.down(layer.activation(layer.gate(h_BD)) * layer.up(h_BD))
+        return self._head(self._norm(x_BD))
+
+    def _attend(self, layer: _Layer, kv: BufferedLayer, h_BD: Tensor, cos: Tensor, sin: Tensor, seen: Tensor | None) -> Tensor:
+        rows, kv_heads, d = len(h_BD), self._kv_heads, self._head_dim
+        q, k = layer.query(h_BD).view(rows, -1, d), layer.key(h_BD).view(rows, kv_heads, d)
+        q = q if layer.query_norm is None else layer.query_norm(q)
+        k = k if layer.key_norm is None else layer.key_norm(k)
+        both = torch.cat([q, k], dim=1)
+        # roll(x) * sin is transformers' rotate_half(x) * sin: the table's first half carries the sign.
+        both = both * cos + both.roll(d // 2, -1) * sin
+        heads = kv_heads * self._groups
+        keys, values = kv.append(both[:, heads:], layer.value(h_BD).view(rows, kv_heads, d))
+        # The query heads of one key head go in as if they were successive tokens, so that nothing is repeated.
+        grouped = both[:, :heads].reshape(rows, kv_heads, self._groups, d).to(keys.dtype)
+        return F.scaled_dot_product_attention(grouped, keys, values, attn_mask=seen).reshape(rows, heads * d)
+
+    def _tabulate(self, count: int) -> None:
+        """Rotations for so many positions."""
+        with torch.no_grad():
+            positions = torch.arange(count, device=self._embedding.device)[None]
+            cos, sin = self._rotary(self._embedding, positions)
+        sign = torch.ones(self._head_dim, dtype=sin.dtype, device=sin.device)
+        sign[: self._head_dim // 2] = -1
+        self._cos_PD, self._sin_PD = cos[0], sin[0] * sign
+
+
+def _layer(layer: Any) -> _Layer:
+    own, mlp = layer.self_attn, layer.mlp
+    head_norms = isinstance(getattr(own, "q_norm", None), nn.Module)
+    return _Layer(
+        _norm(layer.input_layernorm),
+        _linear(own.q_proj),
+        _linear(own.k_proj),
+        _linear(own.v_proj),
+        _norm(own.q_norm) if head_norms else None,
+        _norm(own.k_norm) if head_norms else None,
+        _linear(own.o_proj),
+        _norm(layer.post_attention_layernorm),
+        _linear(mlp.gate_proj),
+        mlp.act_fn,
+        _linear(mlp.up_proj),
+        _linear(mlp.down_proj),
+    )
+
+
+def _linear(module: Any) -> Apply:
+    """A plain layer's product without the module around it; anything else, such as one with adapters, as it is."""
+    if type(module) is nn.Linear:
+        return partial(F.linear, weight=module.weight, bias=module.bias)
+    return module
+
+
+def _norm(module: Any) -> Apply:
+    if module.weight.device.type == "cpu":
+        return partial(_root_mean_square_norm, weight=module.weight, eps=module.weight.new_tensor(module.variance_epsilon))
+    return partial(F.rms_norm, normalized_shape=module.weight.shape, weight=module.weight, eps=module.variance_epsilon)
+
+
+def _root_mean_square_norm(x: Tensor, weight: Tensor, eps: Tensor) -> Tensor:
+    """`F.rms_norm`, which has no kernel of its own on a CPU, in half as many operations."""
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x * torch.addcmul(eps, length, length, value=1 / x.shape[-1]).rsqrt_() * weight
