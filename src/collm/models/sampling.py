@@ -156,6 +156,11 @@ def _at_quantile(weights_BV: Tensor, uniform_B: Tensor) -> tuple[Tensor, Tensor]
     tail, and a parallel one need not be monotone.
     """
     rows, vocabulary = weights_BV.shape
+    if vocabulary <= _BLOCK:
+        inside_BV = weights_BV.double().cumsum(-1)
+        total_B = inside_BV[:, -1]
+        quantile_B = _below(uniform_B.to(total_B) * total_B, total_B)
+        return torch.searchsorted(inside_BV, quantile_B[:, None], right=True)[:, 0].clamp_(max=vocabulary - 1), total_B
     blocks = vocabulary // _BLOCK
     sums_BK = weights_BV[:, : blocks * _BLOCK].view(rows, blocks, _BLOCK).sum(-1)
     if blocks * _BLOCK < vocabulary:
