@@ -27,7 +27,7 @@ from collm.training.trainer import Trainer
 Interval = tuple[float, float]
 MODEL = "model"
 WATCHED: list[tuple[str, object, str]] = [
-    *((MODEL, Host, name) for name in ("generate", "score", "values", "accumulate_policy", "accumulate_values", "step")),
+    *((MODEL, Host, name) for name in ("generate", "score", "values", "accumulate_policy", "learn_values", "step")),
     (MODEL, HostBatch, "admit"),
     (MODEL, HostBatch, "decode"),
     ("environment and histories", filling.Filling, "_advance"),

@@ -130,7 +130,7 @@ class Record:
 def record(monkeypatch) -> Record:
     """Write down from now on what every host is asked, and let it answer as ever."""
     found = Record()
-    decode, policy, values, step = HostBatch.decode, Host.accumulate_policy, Host.accumulate_values, Host.step
+    decode, policy, values, step = HostBatch.decode, Host.accumulate_policy, Host.learn_values, Host.step
 
     def spy_decode(self: HostBatch, steps: int | None = None):
         answers = decode(self, steps)
@@ -144,16 +144,23 @@ def record(monkeypatch) -> Record:
         found.policy.append(PolicyCall(member, list(samples), before, metrics))
         return metrics
 
-    def spy_values(self: Host, member: str, inputs: Sequence[ValueInput], loss) -> Metrics:
-        found.values.append((member, list(inputs)))
-        return values(self, member, inputs, loss)
+    def spy_values(self: Host, member: str, inputs: Sequence[ValueInput], complete, loss):
+        completed: dict[int, ValueInput] = {}
+
+        def watched(i: int, known: list[float]) -> ValueInput:
+            completed[i] = complete(i, known)
+            return completed[i]
+
+        answer = values(self, member, inputs, watched, loss)
+        found.values.append((member, [completed[i] for i in range(len(inputs))]))
+        return answer
 
     def spy_step(self: Host, member: str, *args) -> float:
         found.steps.append(member)
         return step(self, member, *args)
 
     monkeypatch.setattr(HostBatch, "decode", spy_decode)
-    for name, spy in (("accumulate_policy", spy_policy), ("accumulate_values", spy_values), ("step", spy_step)):
+    for name, spy in (("accumulate_policy", spy_policy), ("learn_values", spy_values), ("step", spy_step)):
         monkeypatch.setattr(Host, name, spy)
     return found
 

@@ -221,23 +221,23 @@ MUTATIONS = [
     # -- critics
     Mutation(
         "bootstraps from the present turn",
-        "collm.training.values:read_values",
-        "bootstrap.get((e.id, t + 1)",
-        "bootstrap.get((e.id, t)",
+        "collm.training.values:_turn_values",
+        "bootstrap.get((episode.id, t + 1)",
+        "bootstrap.get((episode.id, t)",
         CONVERGED,
     ),
     Mutation(
         "bootstraps two turns ahead",
-        "collm.training.values:read_values",
-        "bootstrap.get((e.id, t + 1)",
-        "bootstrap.get((e.id, t + 2)",
+        "collm.training.values:_turn_values",
+        "bootstrap.get((episode.id, t + 1)",
+        "bootstrap.get((episode.id, t + 2)",
         CONVERGED,
     ),
     Mutation(
         "V of the turn before",
-        "collm.training.values:read_values",
-        "[online[e.id, t] for t in turns]",
-        "[online[e.id, max(first[e.id], t - 1)] for t in turns]",
+        "collm.training.values:_turn_values",
+        "[online[episode.id, t] for t in turns]",
+        "[online[episode.id, max(first, t - 1)] for t in turns]",
         WRONG,
     ),
     Mutation(

@@ -20,6 +20,7 @@ from transformers.cache_utils import Cache
 
 from collm.models.kv import BufferedLayer
 from collm.models.loading import keeps_plain_kv
+from collm.models.tree_attention import NAME as TREE_ATTENTION
 
 FAMILIES = (LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
 STEADY_ROTATIONS = {"default", "linear", "llama3", "yarn"}
@@ -65,12 +66,10 @@ class DecodeStep:
     @staticmethod
     def fits(model: PreTrainedModel) -> bool:
         """Whether a model is built the way this class expects; whether the logits are its own must still be tried."""
-        return (
-            type(model) in FAMILIES
-            and keeps_plain_kv(model)
-            and model.config._attn_implementation in ("sdpa", "collm_tree")
-            and model.base_model.rotary_emb.rope_type in STEADY_ROTATIONS
-        )
+        if type(model) not in FAMILIES or not keeps_plain_kv(model):
+            return False
+        rotary: Any = model.base_model.rotary_emb
+        return model.config._attn_implementation in ("sdpa", TREE_ATTENTION) and rotary.rope_type in STEADY_ROTATIONS
 
     def logits(self, token_B: Tensor, position_B: Tensor, seen_BL: Tensor | None, cache: Cache) -> Tensor:
         """Logits (B, V) after one token per row, whose keys and values join `cache`, made of `BufferedLayer`s.
@@ -83,7 +82,9 @@ class DecodeStep:
         x_BD = F.embedding(token_B, self._embedding)
         # (B, 1, d), for all heads alike.
         cos, sin = F.embedding(position_B[:, None], self._cos_PD), F.embedding(position_B[:, None], self._sin_PD)
-        seen = None if seen_BL is None else torch.zeros_like(seen_BL, dtype=x_BD.dtype).masked_fill_(seen_BL == 0, -torch.inf)[:, None, None]
+        seen = (
+            None if seen_BL is None else torch.zeros_like(seen_BL, dtype=x_BD.dtype).masked_fill_(seen_BL == 0, -torch.inf)[:, None, None]
+        )
         for layer, kv in zip(self._layers, cache.layers, strict=True):
             if not isinstance(kv, BufferedLayer):
                 raise TypeError(f"a batch cache has a layer of type {type(kv).__name__}")

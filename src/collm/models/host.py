@@ -276,18 +276,34 @@ class Host:
 
     def accumulate_values(self, member: str, inputs: Sequence[ValueInput], loss: ValueLoss) -> Metrics:
         """The same for a critic, over all positions of `inputs`."""
+        return self.learn_values(member, inputs, lambda i, _: inputs[i], loss)[1]
+
+    def learn_values(
+        self, member: str, inputs: Sequence[ValueInput], complete: Callable[[int, list[float]], ValueInput], loss: ValueLoss
+    ) -> tuple[list[list[float]], Metrics]:
+        """V at each input's positions, as `values`, and the gradient of a loss that depends on them, as `accumulate_values`.
+
+        `complete` is told an input's index and values and gives it with the data and weights of its loss. That saves a pass
+        where targets are made of the values that the present weights give. Metrics are means over positions of positive weight.
+        """
         totals: Metrics = {}
-        n_positions = sum(len(i.positions) for i in inputs)
+        found: dict[int, list[float]] = {}
+        learned = 0
         with self._lock, self._training(member):
             for batch in self._value_batches(inputs):
-                chosen = [inputs[i] for i in batch]
-                values_P = self._value_pass(member, chosen)
+                values_P = self._value_pass(member, [inputs[i] for i in batch])
+                values = values_P.tolist()
+                for i in batch:
+                    found[i], values = values[: len(inputs[i].positions)], values[len(inputs[i].positions) :]
+                chosen = [complete(i, found[i]) for i in batch]
                 rows = [{k: v[p] for k, v in i.data.items()} for i in chosen for p in range(len(i.positions))]
                 origins = [i.origin for i in chosen for _ in i.positions]
                 weights = [w for i in chosen for w in i.weights or (1.0,) * len(i.positions)]
-                self._backward(member, *loss(values_P, self._data(rows)), weights, n_positions, origins, totals)
+                learned += sum(w > 0 for w in weights)
+                self._backward(member, *loss(values_P, self._data(rows)), weights, 1, origins, totals)
             self._check_gradient(member, [i.origin for i in inputs])
-        return totals
+        means = {key: value if key.startswith("max_") else value / learned for key, value in totals.items()}
+        return [found[i] for i in range(len(inputs))], means
 
     def step(self, member: str, at: Progress) -> float:
         """Clip the accumulated gradient, take one optimizer step, clear it; returns the norm before clipping."""

@@ -176,14 +176,23 @@ class DecoderPasses:
         if self._step is not None:
             with self.autocast():
                 return self._step.logits(ids_BT[:, 0], positions_BT[:, 0], seen_BL, cache)
-        own_BV = self._model_logits(ids_BT, mask_BL, positions_BT, cache)
-        drop_last_column(cache)
+        return self._tried(ids_BT, mask_BL, positions_BT, seen_BL, cache)
+
+    def _tried(self, ids_BT: Tensor, mask_BL: Tensor, positions_BT: Tensor, seen_BL: Tensor | None, cache: Cache) -> Tensor:
+        """The first such pass, both ways: what follows is done one way or the other."""
         step = DecodeStep(self.model)
         with self.autocast():
             found_BV = step.logits(ids_BT[:, 0], positions_BT[:, 0], seen_BL, cache)
+        drop_last_column(cache)
+        own_BV = self._model_logits(ids_BT, mask_BL, positions_BT, cache)
         self._steps_fit = self._agree(found_BV, own_BV)
-        self._step = step if self._steps_fit else None
-        return own_BV
+        if not self._steps_fit:
+            return own_BV
+        self._step = step
+        # A run that is resumed tries at another place: no number may depend on where, nor the keys and values that are kept.
+        drop_last_column(cache)
+        with self.autocast():
+            return step.logits(ids_BT[:, 0], positions_BT[:, 0], seen_BL, cache)
 
     def _model_logits(self, ids_BT: Tensor, mask_BL: Tensor, positions_BT: Tensor, cache: Cache) -> Tensor:
         extra: dict[str, Any] = {self._cache_name: cache, "use_cache": True}

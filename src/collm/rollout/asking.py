@@ -6,11 +6,13 @@ import time
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 
 from collm.models.generation import Answer, GenerationRequest
 from collm.models.host import Host
 from collm.models.seeds import derive_seed
 from collm.models.team import Policy
+from collm.models.workers import side_by_side
 from collm.rollout.branch import Branch, RolloutSettings
 
 Answers = dict[Hashable, Answer]
@@ -59,10 +61,10 @@ def ask(requests: Sequence[GenerationRequest], policies: Mapping[str, Policy], e
     for request in requests:
         batches.setdefault(policies[request.member].host.name, []).append(request)
     hosts = {host.name: host for host in hosts_of(policies)}
-    running = {name: executor.submit(hosts[name].generate, batch) for name, batch in batches.items()}
+    started = side_by_side(executor, [partial(hosts[name].generate, batch) for name, batch in batches.items()])
     answers: Answers = {}
-    for name, future in running.items():
-        answers |= {r.key: (r, generation) for r, generation in zip(batches[name], future.result(), strict=True)}
+    for batch, future in zip(batches.values(), started, strict=True):
+        answers |= {r.key: (r, generation) for r, generation in zip(batch, future.result(), strict=True)}
     cost.count(answers.values())
     cost.peak_rows = max(cost.peak_rows, *(len(batch) for batch in batches.values()))
     cost.generate_seconds += time.perf_counter() - begun

@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from functools import partial
 
 from collm.envs.base import TextEnv
 from collm.models.generation import Answer, GenerationRequest
 from collm.models.host import Host, HostBatch
 from collm.models.team import Policy
+from collm.models.workers import side_by_side
 from collm.rollout.asking import Answers, RolloutCost, hosts_of, requests_of
 from collm.rollout.branch import Branch, EpisodePlan, Joint, RolloutSettings, open_root
 from collm.rollout.outcome import Outcome
@@ -104,7 +106,7 @@ class Filling:
     def _decode(self) -> list[Answer]:
         """Let who waits join where it is time, and decode on all hosts at the same time."""
         begun = time.perf_counter()
-        running = [self._executor.submit(self._work, name, self._due(name)) for name in self._hosts]
+        running = side_by_side(self._executor, [partial(self._work, name, self._due(name)) for name in self._hosts])
         results = [future.result() for future in running]
         answers = [answer for _, some in results for answer in some]
         self._cost.count(answers)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from typing import TypeVar
@@ -26,13 +26,16 @@ from collm.models.optim import Progress
 from collm.models.seeds import derive_seed
 from collm.models.sequences import PolicySample
 from collm.models.team import Critic, Policy, Team
+from collm.models.workers import side_by_side
 from collm.training.buffer import ReplayBuffer, Stored
 from collm.training.credit import Credit, Credits, Key, actor_critic_credits, monte_carlo_credits, turn_estimator
-from collm.training.values import read_values, value_inputs
+from collm.training.values import Reading, learn_values, read_values, value_inputs
 from collm.types import Episode
 
 T = TypeVar("T")
 Metrics = dict[str, float]
+Weigh = Callable[[Key], float]
+"""What a joint transition counts in the sum over a minibatch."""
 
 
 class Learner:
@@ -50,6 +53,9 @@ class Learner:
         algorithm, critic = config.algorithm, config.critic
         # One step per update on fresh samples: pi_old is pi, so the teacher-forced pass for rho is provably not needed.
         self._needs_old_logprobs = algorithm.epochs > 1 or algorithm.minibatch is not None or config.replay.max_policy_lag > 0
+        # Then a critic's values and its gradient come from one pass. On devices of their own critics rather learn beside the actors.
+        alone = critic.target_rate is None and not critic.shared_backbone and algorithm.epochs == 1
+        self._one_pass = alone and len({h.device for h in team.hosts.values()}) == 1
         policy_loss = PolicyGradientLoss(algorithm.ratio, algorithm.clip_ratio, algorithm.kl_coef, algorithm.entropy_coef)
         self._value_loss = SquaredValueLoss(critic.value_clip)
         self._policy_loss = SharedLoss(policy_loss, self._value_loss, critic.value_coef) if critic.shared_backbone else policy_loss
@@ -75,15 +81,17 @@ class Learner:
         per_episode = len(self.buffer) / (rollouts or len(self.buffer.episodes()))
         for epoch in range(self._config.algorithm.epochs):
             drawn = self.buffer.draw(replay.draw, replay.sampling, derive_seed(self._config.seed, "draw", self.updates, epoch))
-            credits = self._credits(drawn)
+            size = size or len(drawn)
+            learns = self._one_pass and size >= len(drawn)
+            credits, learned = self._credits(drawn, self._weigh(per_episode / len(drawn)) if learns else None)
             _note(drawn, credits)
             for critic, table in credits.values.items():
                 # Value clipping is measured from where the critic stood before this update's first step.
                 old_values[critic] = table | old_values.get(critic, {})
             credits.values = old_values
-            for start in range(0, len(drawn), size or len(drawn)):
-                minibatch = drawn[start : start + (size or len(drawn))]
-                metrics = credits.metrics | self._minibatch(minibatch, credits, per_episode / len(minibatch), at)
+            for start in range(0, len(drawn), size):
+                minibatch = drawn[start : start + size]
+                metrics = credits.metrics | self._minibatch(minibatch, credits, learned, self._weigh(per_episode / len(minibatch)), at)
                 for key, value in metrics.items():
                     totals.setdefault(key, []).append(value)
         self.updates += 1
@@ -111,46 +119,68 @@ class Learner:
         for s, logprobs in zip(mine, policy.host.score(policy.agent, samples), strict=True):
             s.transition.old_logprobs[policy.agent] = logprobs
 
-    def _credits(self, drawn: Sequence[Stored]) -> Credits:
+    def _weigh(self, scale: float) -> Weigh:
+        """All alike. (`collm verify` weighs episodes by their probability.)"""
+        return lambda key: scale
+
+    def _credits(self, drawn: Sequence[Stored], weight: Weigh | None) -> tuple[Credits, dict[str, Metrics]]:
+        """Credits of the drawn joint transitions.
+
+        With a `weight`, what each counts in a critic's loss, critics learn in the same pass where they can: then their
+        gradients are there, and the metrics are theirs.
+        """
         algorithm, agents = self._config.algorithm, list(self._team.policies)
         if not has_critics(self._method):
-            return monte_carlo_credits(self._method, algorithm, agents, drawn)
-        critics, slow = list(self._team.critics.values()), self._config.critic.target_rate is not None
-        kind = self._config.critic.kind
-        results = self._run([(c.host, partial(read_values, c, drawn, kind, slow)) for c in critics])
-        values = {c.name: table for c, (table, _) in zip(critics, results, strict=True)}
-        credits = actor_critic_credits(self._method, algorithm, turn_estimator(algorithm, kind), agents, drawn, values)
-        credits.metrics |= {f"dropped_turns/{c.name}": float(n) for c, (_, n) in zip(critics, results, strict=True)}
-        return credits
+            return monte_carlo_credits(self._method, algorithm, agents, drawn), {}
+        critics, kind = list(self._team.critics.values()), self._config.critic.kind
+        estimator = turn_estimator(algorithm, kind)
 
-    def _minibatch(self, minibatch: Sequence[Stored], credits: Credits, scale: float, at: Progress) -> Metrics:
-        """Gradients of every actor and critic on one minibatch, then one optimizer step each."""
+        def read(critic: Critic) -> tuple[Reading, Metrics | None]:
+            found = learn_values(critic, drawn, estimator, self._value_loss, weight) if weight is not None else None
+            return found or (read_values(critic, drawn, kind, self._config.critic.target_rate is not None), None)
+
+        results = self._gradients([(c.host, partial(read, c)) for c in critics])
+        values = {c.name: table for c, ((table, _), _) in zip(critics, results, strict=True)}
+        credits = actor_critic_credits(self._method, algorithm, estimator, agents, drawn, values)
+        credits.metrics |= {f"dropped_turns/{c.name}": float(n) for c, ((_, n), _) in zip(critics, results, strict=True)}
+        return credits, {c.name: metrics for c, (_, metrics) in zip(critics, results, strict=True) if metrics is not None}
+
+    def _minibatch(
+        self, minibatch: Sequence[Stored], credits: Credits, learned: Mapping[str, Metrics], weight: Weigh, at: Progress
+    ) -> Metrics:
+        """Gradients of every actor and critic on one minibatch, then one optimizer step each; critics in `learned` have theirs."""
         critics = [c for c in self._team.critics.values() if not c.shares_backbone]
         warming_up = at.update < self._config.critic.warmup_updates
         policies = [] if warming_up else list(self._team.policies.values())
 
         def critic_gradient(c: Critic) -> Metrics:
-            inputs = value_inputs(c, minibatch, credits.targets[c.name], credits.values[c.name], scale)
+            inputs = value_inputs(c, minibatch, credits.targets[c.name], credits.values[c.name], weight)
             return c.host.accumulate_values(c.member, inputs, self._value_loss)
 
         def actor_gradient(p: Policy) -> Metrics:
-            return p.host.accumulate_policy(p.agent, self._policy_samples(p.agent, minibatch, credits, scale), self._policy_loss)
+            return p.host.accumulate_policy(p.agent, self._policy_samples(p.agent, minibatch, credits, weight), self._policy_loss)
 
-        jobs = [(c.host, partial(critic_gradient, c)) for c in critics] + [(p.host, partial(actor_gradient, p)) for p in policies]
-        try:
-            results = self._run(jobs)
-        except NonFiniteLossError:
-            for host in self._team.hosts.values():
-                host.discard_gradients()
-            raise
+        learning = [c for c in critics if c.name not in learned]
+        jobs = [(c.host, partial(critic_gradient, c)) for c in learning] + [(p.host, partial(actor_gradient, p)) for p in policies]
+        names = [c.name for c in learning] + [p.agent for p in policies]
+        results = dict(learned) | dict(zip(names, self._gradients(jobs), strict=True))
         members = [(c.name, c.host) for c in critics] + [(p.agent, p.host) for p in policies]
         norms = self._run([(host, partial(host.step, name, at)) for name, host in members])
         self.steps += 1
         self.policy_steps += not warming_up
-        metrics = {f"{key}/{name}": value for (name, _), result in zip(members, results, strict=True) for key, value in result.items()}
+        metrics = {f"{key}/{name}": value for name, result in results.items() for key, value in result.items()}
         return metrics | {f"gradient_norm/{name}": norm for (name, _), norm in zip(members, norms, strict=True)}
 
-    def _policy_samples(self, agent: str, minibatch: Sequence[Stored], credits: Credits, scale: float) -> list[PolicySample]:
+    def _gradients(self, jobs: Sequence[tuple[Host, Callable[[], T]]]) -> list[T]:
+        """`_run` of jobs that accumulate gradients: if one finds its loss not finite, none are left."""
+        try:
+            return self._run(jobs)
+        except NonFiniteLossError:
+            for host in self._team.hosts.values():
+                host.discard_gradients()
+            raise
+
+    def _policy_samples(self, agent: str, minibatch: Sequence[Stored], credits: Credits, weight: Weigh) -> list[PolicySample]:
         """An agent's samples among the minibatch, with all that its loss reads."""
         advantages, weights = credits.advantages[agent], credits.weights[agent]
         samples: list[PolicySample] = []
@@ -161,7 +191,7 @@ class Learner:
             fresh = tr.policy_version == self.policy_steps
             old = (math.nan,) * len(tr.turns[agent].response_ids) if fresh else tr.old_logprobs[agent]
             data = {"advantage": advantages[s.key], **self._shared_data(agent, s.key, credits)}
-            samples.append(self._sample(agent, s, data, {"old_logprob": old}, weights[s.key] * scale))
+            samples.append(self._sample(agent, s, data, {"old_logprob": old}, weights[s.key] * weight(s.key)))
         return samples
 
     def _shared_data(self, agent: str, key: Key, credits: Credits) -> dict[str, float]:
@@ -188,7 +218,11 @@ class Learner:
         by_host: dict[str, list[int]] = {}
         for i, (host, _) in enumerate(jobs):
             by_host.setdefault(host.name if host.device.type == "cpu" else str(host.device), []).append(i)
-        futures = [self._executor.submit(lambda own=own: [(i, jobs[i][1]()) for i in own]) for own in by_host.values()]
+
+        def work(own: Sequence[int]) -> list[tuple[int, T]]:
+            return [(i, jobs[i][1]()) for i in own]
+
+        futures = side_by_side(self._executor, [partial(work, own) for own in by_host.values()])
         errors = [e for e in (f.exception() for f in futures) if e is not None]
         if errors:
             raise errors[0]

@@ -6,7 +6,7 @@ then m_t. Its values are looked up by that text, so a production reader that sho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -113,8 +113,13 @@ class TableHost(Host):
     def values(self, member: str, inputs: Sequence[ValueInput], slow: bool = False) -> list[list[float]]:
         return [[self._value(i.ids[: p + 1]) for p in i.positions] for i in inputs]
 
-    def accumulate_values(self, member: str, inputs: Sequence[ValueInput], loss: ValueLoss) -> Metrics:
-        return {}
+    def learn_values(
+        self, member: str, inputs: Sequence[ValueInput], complete: Callable[[int, list[float]], ValueInput], loss: ValueLoss
+    ) -> tuple[list[list[float]], Metrics]:
+        found = self.values(member, inputs)
+        for i, values in enumerate(found):
+            complete(i, values)
+        return found, {}
 
     def _value(self, ids: tuple[int, ...]) -> float:
         text = ids_text(self.loaded.tokenizer, ids, special=True)

@@ -18,8 +18,7 @@ from collm.config.schema import AlgorithmConfig, Config, CriticConfig, MonteCarl
 from collm.models.optim import Progress
 from collm.models.team import Team, build_team
 from collm.training.buffer import Stored
-from collm.training.credit import Credits
-from collm.training.learner import Learner, Metrics
+from collm.training.learner import Learner, Weigh
 from collm.verify.conditional import Table, TableHost
 from collm.verify.enumerate import Inline, Weighted, agent_configs
 from collm.verify.exact import flat
@@ -41,33 +40,12 @@ class GradientTap(torch.optim.AdamW):
 class LabLearner(Learner):
     """Weighs each episode by its probability. An update's mean over episodes becomes the expectation over them."""
 
-    def __init__(self, config: Config, team: Team, probability: Mapping[str, float], *, trains_critics: bool) -> None:
+    def __init__(self, config: Config, team: Team, probability: Mapping[str, float]) -> None:
         super().__init__(config, team, make_method(config), Inline())
         self._probability = probability
-        self._trains_critics = trains_critics
 
-    def _credits(self, drawn: Sequence[Stored]) -> Credits:
-        credits = super()._credits(drawn)
-        if not self._trains_critics:
-            for weights in credits.weights.values():
-                for key in weights:
-                    weights[key] *= self._probability[key[0]] * len(self._probability)
-        return credits
-
-    def _minibatch(self, minibatch: Sequence[Stored], credits: Credits, scale: float, at: Progress) -> Metrics:
-        if not self._trains_critics:
-            return super()._minibatch(minibatch, credits, scale, at)
-        # A critic's inputs all count alike within a minibatch, so every episode is one of its own.
-        by_episode: dict[str, list[Stored]] = {}
-        for s in minibatch:
-            by_episode.setdefault(s.episode.id, []).append(s)
-        metrics: Metrics = {}
-        steps = self.policy_steps
-        for key, stored in by_episode.items():
-            # The taps only add up, so that all episodes are met by one policy.
-            self.policy_steps = steps
-            metrics = super()._minibatch(stored, credits, scale * len(self._probability) * self._probability[key], at)
-        return metrics
+    def _weigh(self, scale: float) -> Weigh:
+        return lambda key: scale * len(self._probability) * self._probability[key[0]]
 
 
 def lab_config(
@@ -135,7 +113,7 @@ def expected_gradient(
     policy step: it may move the weights.
     """
     team = lab_team(config, cast, tables)
-    learn(config, team, weighted, trains_critics=False, keep=keep, between=between)
+    learn(config, team, weighted, keep=keep, between=between)
     return [-taken(team, name) for name in cast.problem.names]
 
 
@@ -144,12 +122,11 @@ def learn(
     team: Team,
     weighted: Sequence[Weighted],
     *,
-    trains_critics: bool,
     keep: Callable[[Stored], bool] = lambda _: True,
     between: Callable[[], None] | None = None,
 ) -> LabLearner:
     """One update on all episodes; the gradients are in the team's taps afterwards."""
-    learner = LabLearner(config, team, {w.episode.id: w.probability for w in weighted}, trains_critics=trains_critics)
+    learner = LabLearner(config, team, {w.episode.id: w.probability for w in weighted})
     stored = [Stored(w.episode, a) for w in weighted for a in range(len(w.episode.transitions))]
     learner.store([s for s in stored if keep(s)])
     if between is not None:

@@ -92,7 +92,7 @@ def _trained(bench: Bench, algorithm: str, problem: str, critic: Mapping[str, An
         with torch.no_grad():
             for p in _head(c.host.members[c.member]).parameters():
                 p.copy_(0.3 * torch.randn(p.shape, generator=generator, dtype=p.dtype))
-    learn(config, team, bench.episodes(problem, TreeShape()), trains_critics=True)
+    learn(config, team, bench.episodes(problem, TreeShape()))
     return team, bench.exact(problem)
 
 

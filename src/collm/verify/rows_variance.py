@@ -102,7 +102,7 @@ def _coefficients(bench: Bench, problem: str, samples: int, trees: Sequence[Weig
     config = lab_config(cast, "ma-reinforce", monte_carlo={"samples": samples})
     learner = Learner(config, lab_team(config, cast), make_method(config), Inline())
     stored = [Stored(w.episode, a) for w in trees for a in range(len(w.episode.transitions))]
-    credits = learner._credits(stored)
+    credits, _ = learner._credits(stored, None)
     row = {w.episode.id: x for x, w in enumerate(trees)}
     found = np.zeros((len(trees), len(exact.index)))
     for s in stored:

@@ -1,0 +1,141 @@
+"""One-token passes without transformers' layers give what transformers' layers give, or are not used."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from builders import small_model
+from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
+from transformers.cache_utils import Cache
+from transformers.models.llama import modeling_llama
+
+from collm.config.schema import LoraConfig, OptimizerConfig
+from collm.models.adapters import AdapterSwitch
+from collm.models.decode_step import DecodeStep
+from collm.models.generation import GenerationRequest
+from collm.models.host import Host
+from collm.models.kv import BufferedLayer
+from collm.models.loading import LoadedModel
+from collm.models.passes import DecoderPasses
+from collm.models.rows import DecodeSpec
+from collm.models.sampling import SupportRule
+
+CPU = torch.device("cpu")
+COMMON = {"vocab_size": 90, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
+LONG = {"max_position_embeddings": 4096, "initializer_range": 0.2}
+ROTATIONS = {
+    "llama3": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
+    "yarn": {"rope_type": "yarn", "factor": 4.0},
+    "linear": {"rope_type": "linear", "factor": 2.0},
+}
+
+
+def made(config, dtype: torch.dtype = torch.float32):
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+
+
+def rotated(kind: str):
+    parameters = {"rope_theta": 1e4, "original_max_position_embeddings": 512, **ROTATIONS[kind]}
+    return made(LlamaConfig(num_key_value_heads=1, rope_parameters=parameters, **COMMON, **LONG))
+
+
+MODELS = {
+    "qwen3": lambda: small_model("qwen3").model,
+    "llama": lambda: small_model("llama").model,
+    "qwen2, biases": lambda: made(Qwen2Config(num_key_value_heads=2, **COMMON, **LONG)),
+    "llama, biases": lambda: made(LlamaConfig(num_key_value_heads=2, attention_bias=True, mlp_bias=True, **COMMON, **LONG)),
+    **{f"rotations: {kind}": (lambda kind=kind: rotated(kind)) for kind in ROTATIONS},
+}
+
+
+def pass_through(passes: DecoderPasses, ids_BT: torch.Tensor, mask_BT: torch.Tensor, prompt: int, by_steps: bool) -> torch.Tensor:
+    """Logits of the last column after `prompt` tokens were read at once and the others one by one."""
+    cache = Cache(layers=[BufferedLayer(ids_BT.shape[1]) for _ in range(passes.model.config.num_hidden_layers)])
+    positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
+    passes._steps_fit = by_steps
+    logits_BV = passes.last_logits(ids_BT[:, :prompt], mask_BT[:, :prompt], positions_BT[:, :prompt], cache)
+    for t in range(prompt, ids_BT.shape[1]):
+        logits_BV = passes.last_logits(ids_BT[:, t : t + 1], mask_BT[:, : t + 1], positions_BT[:, t : t + 1], cache)
+    return logits_BV
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("padding", [(0, 0, 0), (0, 5, 2)])
+@torch.no_grad()
+def test_steps_give_the_logits_of_transformers_layers(name, padding):
+    model = MODELS[name]()
+    with torch.no_grad():
+        for p in model.parameters():
+            # Norm weights and biases begin at 1 and 0, where a mistake would not show.
+            p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())), alpha=0.05)
+    passes = DecoderPasses(model, CPU)
+    assert DecodeStep.fits(model)
+    ids_BT = torch.randint(0, 90, (3, 40), generator=torch.Generator().manual_seed(1))
+    mask_BT = (torch.arange(40) >= torch.tensor(padding)[:, None]).long()
+    expected = pass_through(passes, ids_BT, mask_BT, 12, by_steps=False)
+    found = pass_through(passes, ids_BT, mask_BT, 12, by_steps=True)
+    assert passes._step is not None
+    assert (found - expected).norm() <= 2e-6 * expected.norm()
+
+
+@torch.no_grad()
+def test_steps_apply_the_adapter_of_each_row():
+    loaded = small_model("qwen3")
+    switch = AdapterSwitch(loaded.model)
+    for i, name in enumerate(("a", "b")):
+        for p in switch.add(name, LoraConfig(rank=4, targets="q_proj,v_proj,down_proj"), seed=i):
+            p.normal_(std=0.2, generator=torch.Generator().manual_seed(i))
+    passes = DecoderPasses(loaded.model, CPU)
+    ids_BT = torch.randint(0, 90, (1, 20)).expand(4, -1)
+    found: dict[bool, torch.Tensor] = {}
+    for by_steps in (False, True):
+        switch.use_rows(["a", "b", "b", "a"])
+        found[by_steps] = pass_through(passes, ids_BT, torch.ones_like(ids_BT), 8, by_steps)
+    assert (found[True] - found[False]).norm() <= 2e-6 * found[False].norm()
+    assert (found[True][0] - found[True][1]).norm() > 0.1 * found[True][0].norm()
+    assert torch.equal(found[True][0], found[True][3])
+
+
+def test_an_adapter_added_later_is_applied():
+    loaded = small_model("qwen3")
+    host = Host("h", loaded, CPU, 10**6, False)
+    spec = DecodeSpec(SupportRule(), 12, frozenset({-1}))
+    host.add_policy("a", spec, OptimizerConfig(), LoraConfig(rank=4), seed=0)
+    request = [GenerationRequest("a", 0, None, tuple(range(40, 60)), 0, True)]
+    plain = host.generate(request)[0]
+    host.add_policy("b", spec, OptimizerConfig(), LoraConfig(rank=4, targets="o_proj,gate_proj"), seed=1)
+    with torch.no_grad():
+        for p in host.members["b"].parameters:
+            p.normal_(std=0.5, generator=torch.Generator().manual_seed(3))
+    host.forget()
+    other = host.generate([GenerationRequest("b", 1, None, tuple(range(40, 60)), 0, True)])[0]
+    host.forget()
+    assert other.response_ids != plain.response_ids
+    assert host.generate(request)[0].response_ids == plain.response_ids
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "gemma2"])
+def test_other_architectures_are_left_to_transformers(architecture):
+    assert not DecodeStep.fits(small_model(architecture).model)
+
+
+def test_windows_and_moving_rotations_are_left_to_transformers():
+    sliding = Qwen2Config(num_key_value_heads=2, use_sliding_window=True, sliding_window=8, max_window_layers=1, **COMMON, **LONG)
+    dynamic = LlamaConfig(rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}, **COMMON, **LONG)
+    assert not DecodeStep.fits(made(sliding))
+    assert not DecodeStep.fits(made(dynamic))
+
+
+@torch.no_grad()
+def test_a_model_that_computes_something_else_is_found_out(monkeypatch):
+    """Its modules say it is a Llama; its layers do not."""
+    rotate = modeling_llama.apply_rotary_pos_emb
+    monkeypatch.setattr(modeling_llama, "apply_rotary_pos_emb", lambda q, k, cos, sin, **rest: rotate(q, k, cos, -sin, **rest))
+    passes = DecoderPasses(LoadedModel(MODELS["llama"](), None).model, CPU)  # type: ignore[arg-type]
+    ids_BT = torch.randint(0, 90, (2, 20))
+    mask_BT = torch.ones_like(ids_BT)
+    expected = pass_through(passes, ids_BT, mask_BT, 8, by_steps=False)
+    found = pass_through(passes, ids_BT, mask_BT, 8, by_steps=True)
+    assert (passes._steps_fit, passes._step) == (False, None)
+    assert torch.equal(found, expected)
