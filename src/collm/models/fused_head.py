@@ -25,7 +25,7 @@ class LinearHead:
     """An LM head that is one linear layer; `autocast` says in which precision it computes."""
 
     linear: nn.Linear
-    autocast: Callable[[], AbstractContextManager[None]]
+    autocast: Callable[[], AbstractContextManager[object]]
 
     def __call__(self, hidden_PD: Tensor) -> Tensor:
         """Logits (P, V)."""

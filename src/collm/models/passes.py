@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -221,12 +221,10 @@ class DecoderPasses:
         by_head = cast("nn.Module", self.model.get_output_embeddings())(self.backbone(input_ids=ids, use_cache=False).last_hidden_state)
         return bool(torch.equal(direct, by_head))
 
-    @contextlib.contextmanager
-    def autocast(self) -> Iterator[None]:
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Compute in bf16 on a GPU. Around many passes it also keeps the cast weights from one pass to the next."""
         # bf16 compute over fp32 weights on a GPU; on the CPU bf16 is slower than fp32 and fp64 is wanted by the tests.
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
-            yield
+        return torch.autocast("cuda", dtype=torch.bfloat16) if self.device.type == "cuda" else contextlib.nullcontext()
 
 
 def _identity(logits: Tensor) -> Tensor:
