@@ -10,6 +10,7 @@ from transformers.cache_utils import Cache
 from transformers.models.llama import modeling_llama
 
 from collm.config.schema import LoraConfig, OptimizerConfig
+from collm.models import decode_step
 from collm.models.adapters import AdapterSwitch
 from collm.models.decode_step import DecodeStep
 from collm.models.generation import GenerationRequest
@@ -62,8 +63,11 @@ def pass_through(passes: DecoderPasses, ids_BT: torch.Tensor, mask_BT: torch.Ten
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("padding", [(0, 0, 0), (0, 5, 2)])
+@pytest.mark.parametrize("scripted", [True, False])
 @torch.no_grad()
-def test_steps_give_the_logits_of_transformers_layers(name, padding):
+def test_steps_give_the_logits_of_transformers_layers(name, padding, scripted, monkeypatch):
+    if not scripted:
+        monkeypatch.setattr(decode_step, "_all_parts", lambda layers: None)
     model = MODELS[name]()
     with torch.no_grad():
         for p in model.parameters():
@@ -76,6 +80,7 @@ def test_steps_give_the_logits_of_transformers_layers(name, padding):
     expected = pass_through(passes, ids_BT, mask_BT, 12, by_steps=False)
     found = pass_through(passes, ids_BT, mask_BT, 12, by_steps=True)
     assert passes._step is not None
+    assert (passes._step._parts is not None) == scripted
     assert (found - expected).norm() <= 2e-6 * expected.norm()
 
 

@@ -7,7 +7,7 @@ norms, rotations and reshapes piece by piece. It is used for a model only after 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,13 +18,16 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM, PreTrainedModel, Qwen2ForCausalLM, Qwen3ForCausalLM
 from transformers.cache_utils import Cache
 
-from collm.models.kv import BufferedLayer
+from collm.models.kv import BufferedLayer, buffered
 from collm.models.loading import keeps_plain_kv
+from collm.models.scripted_layers import LAYER, all_layers, root_mean_square_norm
 from collm.models.tree_attention import NAME as TREE_ATTENTION
 
 FAMILIES = (LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
 STEADY_ROTATIONS = {"default", "linear", "llama3", "yarn"}
 """Rotary embeddings whose angles depend on the position alone, not on how long the text is."""
+
+WIDE = (torch.float32, torch.float64)
 
 Apply = Callable[[Tensor], Tensor]
 
@@ -61,6 +64,9 @@ class DecodeStep:
         self._rotary: nn.Module = body.rotary_emb
         self._layers = [_layer(layer) for layer in body.layers]
         self._norm, self._head = _norm(body.norm), _linear(model.get_output_embeddings())
+        self._eps = self._embedding.new_tensor(config.rms_norm_eps)
+        plain = self._embedding.device.type == "cpu" and self._embedding.dtype in WIDE and config.hidden_act in ("silu", "swish")
+        self._parts = _all_parts(body.layers) if plain else None
         self._cos_PD = self._sin_PD = self._embedding.new_zeros(0, self._head_dim)
 
     @staticmethod
@@ -82,12 +88,17 @@ class DecodeStep:
         x_BD = F.embedding(token_B, self._embedding)
         # (B, 1, d), for all heads alike.
         cos, sin = F.embedding(position_B[:, None], self._cos_PD), F.embedding(position_B[:, None], self._sin_PD)
-        seen = (
-            None if seen_BL is None else torch.zeros_like(seen_BL, dtype=x_BD.dtype).masked_fill_(seen_BL == 0, -torch.inf)[:, None, None]
-        )
-        for layer, kv in zip(self._layers, cache.layers, strict=True):
-            if not isinstance(kv, BufferedLayer):
-                raise TypeError(f"a batch cache has a layer of type {type(kv).__name__}")
+        seen = None
+        if seen_BL is not None:
+            seen = torch.zeros_like(seen_BL, dtype=x_BD.dtype).masked_fill_(seen_BL == 0, -torch.inf)[:, None, None]
+        buffers = buffered(cache)
+        if self._parts is not None:
+            caches = [(kv.key_buffer, kv.value_buffer) for kv in buffers]
+            x_BD = all_layers(x_BD, cos, sin, seen, self._parts, caches, width - 1, self._head_dim, self._eps)
+            for kv in buffers:
+                kv.length = width
+            return self._head(self._norm(x_BD))
+        for layer, kv in zip(self._layers, buffers, strict=True):
             x_BD = x_BD + layer.out(self._attend(layer, kv, layer.norm(x_BD), cos, sin, seen))
             h_BD = layer.mlp_norm(x_BD)
             x_BD = x_BD + layer.down(layer.activation(layer.gate(h_BD)) * layer.up(h_BD))
@@ -119,7 +130,7 @@ class DecodeStep:
 
 def _layer(layer: Any) -> _Layer:
     own, mlp = layer.self_attn, layer.mlp
-    head_norms = isinstance(getattr(own, "q_norm", None), nn.Module)
+    head_norms = _has_head_norms(own)
     return _Layer(
         _norm(layer.input_layernorm),
         _linear(own.q_proj),
@@ -144,12 +155,27 @@ def _linear(module: Any) -> Apply:
 
 
 def _norm(module: Any) -> Apply:
-    if module.weight.device.type == "cpu":
-        return partial(_root_mean_square_norm, weight=module.weight, eps=module.weight.new_tensor(module.variance_epsilon))
+    if module.weight.device.type == "cpu" and module.weight.dtype in WIDE:
+        return partial(root_mean_square_norm, weight=module.weight, eps=module.weight.new_tensor(module.variance_epsilon))
     return partial(F.rms_norm, normalized_shape=module.weight.shape, weight=module.weight, eps=module.variance_epsilon)
 
 
-def _root_mean_square_norm(x: Tensor, weight: Tensor, eps: Tensor) -> Tensor:
-    """`F.rms_norm`, which has no kernel of its own on a CPU, in half as many operations."""
-    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return x * torch.addcmul(eps, length, length, value=1 / x.shape[-1]).rsqrt_() * weight
+def _all_parts(layers: Sequence[Any]) -> list[Tensor | None] | None:
+    """The layers' tensors in the order of `scripted_layers.LAYER`; None where a layer is more than its tensors say."""
+    found: list[Tensor | None] = []
+    for layer in layers:
+        own, mlp = layer.self_attn, layer.mlp
+        linears = {"q": own.q_proj, "k": own.k_proj, "v": own.v_proj, "o": own.o_proj}
+        linears |= {"gate": mlp.gate_proj, "up": mlp.up_proj, "down": mlp.down_proj}
+        if any(type(linear) is not nn.Linear for linear in linears.values()):
+            return None
+        parts: dict[str, Tensor | None] = {"norm": layer.input_layernorm.weight, "mlp_norm": layer.post_attention_layernorm.weight}
+        parts |= {"q_norm": own.q_norm.weight, "k_norm": own.k_norm.weight} if _has_head_norms(own) else {"q_norm": None, "k_norm": None}
+        for name, linear in linears.items():
+            parts |= {name: linear.weight, f"{name}_bias": linear.bias}
+        found += [parts[name] for name in LAYER]
+    return found
+
+
+def _has_head_norms(attention: nn.Module) -> bool:
+    return isinstance(getattr(attention, "q_norm", None), nn.Module)

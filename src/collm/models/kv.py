@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -78,11 +78,17 @@ class BufferedLayer(DynamicLayer):
         self.key_buffer = self.value_buffer = self.key_buffer.new_empty(0)
 
 
-def drop_last_column(cache: Cache) -> None:
-    """Forget what was read last."""
+def buffered(cache: Cache) -> list[BufferedLayer]:
+    """The layers of a batch cache. Raises TypeError where one is of another kind."""
     for layer in cache.layers:
         if not isinstance(layer, BufferedLayer):
             raise TypeError(f"a batch cache has a layer of type {type(layer).__name__}")
+    return cast("list[BufferedLayer]", cache.layers)
+
+
+def drop_last_column(cache: Cache) -> None:
+    """Forget what was read last."""
+    for layer in buffered(cache):
         layer.length -= 1
 
 
