@@ -2,7 +2,7 @@
 
 Against the number of agents, K and H: inference calls, joint actions (beside Prop. 4.3) and seconds of rollout and update.
 Against context length, episodes in flight and adapters on one base: seconds or tokens per second. Against H with
-`history: full`: the tokens that models really read, counted at the model, beside what re-reading every history would cost.
+`history: full`: the tokens that models really read, counted at the models' passes, beside what re-reading every history would cost.
 Random models of some 100,000 parameters, responses of fixed length. Writes scaling.json and plots into the folder; the last
 line of output is the same object.
 """
@@ -19,11 +19,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
+from unittest.mock import patch
 
 from bench_tools import SMALL, FixedEnv, machine, random_model, timed, write_result
 from scaling_plots import draw_all
-from torch import Tensor, nn
+from torch import Tensor
 
 from collm.algorithms.registry import make_method
 from collm.config.schema import AgentConfig, AlgorithmConfig, Config, LoraConfig, MonteCarloConfig, TrainingConfig
@@ -120,18 +121,17 @@ def team_of(setting: Setting, config: Config, folder: Path) -> Team:
 
 @contextmanager
 def read_tokens(hosts: Sequence[Host]) -> Iterator[Callable[[], int]]:
-    """Counts meanwhile, at the models themselves, the tokens that they read, padding left out."""
+    """Counts meanwhile, at the models' passes, the tokens that generation reads, padding left out."""
     counts: list[int] = []
 
-    def count(_: nn.Module, __: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        ids_BT, mask_BL = cast("Tensor", kwargs["input_ids"]), cast("Tensor | None", kwargs.get("attention_mask"))
+    def counted(read: Callable[..., Tensor], ids_BT: Tensor, mask_BL: Tensor, *rest: Any) -> Tensor:
         # Hosts work in threads of their own: appending is safe where adding up would lose counts.
-        counts.append(ids_BT.numel() if mask_BL is None else int(mask_BL[:, -ids_BT.shape[1] :].sum()))
+        counts.append(int(mask_BL[:, -ids_BT.shape[1] :].sum()))
+        return read(ids_BT, mask_BL, *rest)
 
-    with ExitStack() as hooks:
+    with ExitStack() as patches:
         for host in hosts:
-            backbone = cast("nn.Module", host.loaded.model.base_model)
-            hooks.callback(backbone.register_forward_pre_hook(count, with_kwargs=True).remove)
+            patches.enter_context(patch.object(host._passes, "last_logits", partial(counted, host._passes.last_logits)))
         yield lambda: sum(counts)
 
 
