@@ -22,7 +22,8 @@ def section(result: dict[str, Any]) -> list[str]:
     steps += ", comlrl on a full buffer" if result["full_buffer"] else ""
     where = f"{about['cpu']}, {about['threads']} threads, {result['date']}, load average before {about['load_average_before']:.1f}"
     versions = "; ".join(f"{side}: {', '.join(f'{k} {v}' for k, v in found.items())}" for side, found in result["versions"].items())
-    head = f"**Vocabulary {result['vocab']:,}, schedule `{result['schedule']}`{steps}**, medians of {result['repeats']} alternating runs"
+    runs = f"medians of {result['repeats']} alternating runs" if result["repeats"] > 1 else "one run of each"
+    head = f"**Vocabulary {result['vocab']:,}, schedule `{result['schedule']}`{steps}**, {runs}"
     return [head, "", *table(result["methods"]), "", f"{where}; {versions}.", ""]
 
 
