@@ -81,16 +81,16 @@ class Learner:
         per_episode = len(self.buffer) / (rollouts or len(self.buffer.episodes()))
         for epoch in range(self._config.algorithm.epochs):
             drawn = self.buffer.draw(replay.draw, replay.sampling, derive_seed(self._config.seed, "draw", self.updates, epoch))
-            size = size or len(drawn)
-            learns = self._one_pass and size >= len(drawn)
+            step = size or len(drawn)
+            learns = self._one_pass and step >= len(drawn)
             credits, learned = self._credits(drawn, self._weigh(per_episode / len(drawn)) if learns else None)
             _note(drawn, credits)
             for critic, table in credits.values.items():
                 # Value clipping is measured from where the critic stood before this update's first step.
                 old_values[critic] = table | old_values.get(critic, {})
             credits.values = old_values
-            for start in range(0, len(drawn), size):
-                minibatch = drawn[start : start + size]
+            for start in range(0, len(drawn), step):
+                minibatch = drawn[start : start + step]
                 metrics = credits.metrics | self._minibatch(minibatch, credits, learned, self._weigh(per_episode / len(minibatch)), at)
                 for key, value in metrics.items():
                     totals.setdefault(key, []).append(value)
