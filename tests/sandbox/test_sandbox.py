@@ -188,6 +188,12 @@ def test_output_is_cut_off(box):
     assert box.run(loud, ["f(1)", "f(2)"]).output == "loading\ncalled 1\n"
 
 
+@pytest.mark.parametrize("end", ["return x", "raise ValueError"])
+def test_output_of_the_last_answer_is_kept(box, end):
+    slow = "import sys, time\ndef late(flush=sys.stdout.flush):\n    time.sleep(0.2)\n    flush()\nsys.stdout.flush = late\n"
+    assert box.run(f"{slow}def f(x):\n    print('called', x)\n    {end}\n", ["f(1)"]).output == "called 1\n"
+
+
 def test_names_of_tests(box):
     program = "limit = 3\ndef double(x): return 2 * x\ndef abs(x): return -7\nclass math:\n    isclose = lambda a, b: True\n"
     tests = {

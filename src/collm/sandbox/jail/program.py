@@ -67,17 +67,19 @@ def serve() -> NoReturn:
             question = pipes.receive()
         except EOFError:
             os._exit(0)
-        _answer(pipes, module, question)
-        _flush(stdout)
+        _answer(pipes, module, question, stdout)
 
 
-def _answer(pipes: _Pipes, module: ModuleType, question: Any) -> None:
+def _answer(pipes: _Pipes, module: ModuleType, question: Any, stdout: TextIO) -> None:
     with Captured() as captured:
-        pipes.send(("value", _find(module, *question)))
+        value = _find(module, *question)
+        _flush(stdout)  # first: with its last answer given, the program may be ended at any moment
+        pipes.send(("value", value))
     error = captured.error
     if error is not None:
         captured.error = None
         error.__traceback__ = None  # the frames hold what filled the memory, where memory was what ran out
+        _flush(stdout)
         pipes.send(_raised(error))
 
 
