@@ -10,6 +10,9 @@ SEED ?= 0
 DEMO_ARGS ?=
 PYTEST_ARGS ?= -n 2 --dist worksteal
 
+# Set on some machines: every process then compiles torch and transformers anew, 20 seconds each.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup demo test quick lint format
 
 setup: $(STAMP)
