@@ -114,7 +114,7 @@ def test_eight_bit_states_are_a_quarter(tmp_path):
 
 
 def test_an_unknown_hub_model_names_the_way_out(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # the variable is read once, at import
     config = toy_config([agent("nobody/nothing"), agent("nobody/nothing")], {"model": None}, method="collm-cc", context_window=64)
     with pytest.raises(ModelError, match=r"config\.json of model 'nobody/nothing'"):
         plan_of(config)
