@@ -14,7 +14,8 @@ from run_tools import agent, toy_config
 from collm.algorithms.losses import PolicyGradientLoss
 from collm.algorithms.registry import has_critics, make_method
 from collm.config.schema import Config
-from collm.models.host import Host, HostBatch
+from collm.models.host import Host
+from collm.models.host_batch import HostBatch
 from collm.models.loading import LoadedModel
 from collm.models.member import Metrics
 from collm.models.optim import Progress

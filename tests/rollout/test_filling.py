@@ -9,7 +9,8 @@ import pytest
 from rollout_tools import WINDOW, make_team
 from toy_envs import LettersEnv
 
-from collm.models.host import Host, HostBatch
+from collm.models.host import Host
+from collm.models.host_batch import HostBatch
 from collm.rollout.asking import RolloutCost
 from collm.rollout.branch import EpisodePlan, RolloutSettings, TreeShape, act
 from collm.rollout.collect import collect, decentralized

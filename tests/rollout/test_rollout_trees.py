@@ -13,7 +13,7 @@ from rollout_tools import WINDOW, make_team, play
 from toy_envs import LettersEnv
 
 from collm.config.schema import AgentConfig, Config, LoraConfig
-from collm.models.host import HostBatch
+from collm.models.host_batch import HostBatch
 from collm.models.team import build_team
 from collm.rollout.branch import TreeShape
 from collm.rollout.describe import describe

@@ -62,11 +62,11 @@ class DecodeStep:
         self._kv_heads: int = config.num_key_value_heads
         self._embedding: Tensor = body.embed_tokens.weight
         self._rotary: nn.Module = body.rotary_emb
-        self._layers = [_layer(layer) for layer in body.layers]
         self._norm, self._head = _norm(body.norm), _linear(model.get_output_embeddings())
         self._eps = self._embedding.new_tensor(config.rms_norm_eps)
         plain = self._embedding.device.type == "cpu" and self._embedding.dtype in WIDE and config.hidden_act in ("silu", "swish")
         self._parts = _all_parts(body.layers) if plain else None
+        self._layers = [] if self._parts is not None else [_layer(layer) for layer in body.layers]
         self._cos_PD = self._sin_PD = self._embedding.new_zeros(0, self._head_dim)
 
     @staticmethod

@@ -18,52 +18,29 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from collm.config.schema import LoraConfig, OptimizerConfig
-from collm.errors import ModelError, NonFiniteLossError
+from collm.errors import ModelError
+from collm.models.accumulation import Accumulation
 from collm.models.adapters import AdapterSwitch
-from collm.models.generation import Answer, Decoder, Generation, GenerationRequest, LiveBatch
+from collm.models.generation import Decoder, Generation, GenerationRequest
+from collm.models.host_batch import HostBatch
 from collm.models.kv import RowCache
 from collm.models.loading import LoadedModel, keeps_plain_kv
 from collm.models.member import Member, Metrics, PolicyLoss, PolicyOutput, ValueLoss
-from collm.models.optim import Progress, gradient_norm, make_optimizer
+from collm.models.optim import Progress, make_optimizer
 from collm.models.passes import DecoderPasses, ValueHead, save_folder
 from collm.models.prefix_tree import join, share_prefixes
 from collm.models.rows import DecodeSpec
-from collm.models.sequences import MergedSequence, PolicySample, TreeLayout, ValueInput, filled_batches, merge_samples, micro_batches
+from collm.models.sequences import (
+    MergedSequence,
+    Places,
+    PolicySample,
+    TreeLayout,
+    ValueInput,
+    filled_batches,
+    merge_samples,
+    micro_batches,
+)
 from collm.models.teacher_forcing import policy_output, value_output
-
-
-class HostBatch:
-    """Conversations being answered on one host; those of members that cannot share a pass are answered one member at a time."""
-
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self._batches: dict[str, LiveBatch] = {}
-
-    def __len__(self) -> int:
-        """Conversations that have no answer yet."""
-        return sum(len(batch) for batch in self._batches.values())
-
-    @property
-    def fed_tokens(self) -> int:
-        """Tokens that the model has read, padding left out."""
-        return sum(batch.fed_tokens for batch in self._batches.values())
-
-    def admit(self, requests: Sequence[GenerationRequest]) -> None:
-        """Take conversations in."""
-        shares = self._host.mixes_adapters
-        groups: dict[str, list[GenerationRequest]] = {}
-        for request in requests:
-            groups.setdefault("" if shares else request.member, []).append(request)
-        with self._host.generating():
-            for name, group in groups.items():
-                if name not in self._batches:
-                    self._batches[name] = LiveBatch(self._host.decoder())
-                self._batches[name].admit(group)
-
-    def decode(self, steps: int | None = None) -> list[Answer]:
-        """Up to `steps` further tokens for each (None: until all have ended); the answers that are finished, each once."""
-        with self._host.generating():
-            return [answer for batch in self._batches.values() for answer in batch.decode(steps)]
 
 
 class Host:
@@ -263,16 +240,16 @@ class Host:
 
         Raises NonFiniteLossError naming the member and the samples' origins; the weights are untouched then.
         """
-        totals: Metrics = {}
+        gradient = Accumulation(self.members[member], self._dtype())
         with self._lock, self._training(member):
             for batch in self._policy_batches(samples):
                 output, order = self._policy_pass(member, batch, samples, loss.needs_reference)
                 chosen = [samples[i] for i in order]
-                data = self._data([s.data for s in chosen]) | self._token_data(chosen, output.mask_BT.shape[1])
+                data = gradient.data([s.data for s in chosen]) | gradient.token_data(chosen, output.mask_BT.shape[1])
                 losses = loss(output, data)
-                self._backward(member, *losses, [s.weight for s in chosen], len(samples), [s.origin for s in chosen], totals)
-            self._check_gradient(member, [s.origin for s in samples])
-        return totals
+                gradient.add(*losses, [s.weight for s in chosen], len(samples), [s.origin for s in chosen])
+            gradient.check([s.origin for s in samples])
+        return gradient.totals
 
     def accumulate_values(self, member: str, inputs: Sequence[ValueInput], loss: ValueLoss) -> Metrics:
         """The same for a critic, over all positions of `inputs`."""
@@ -286,7 +263,7 @@ class Host:
         `complete` is told an input's index and values and gives it with the data and weights of its loss. That saves a pass
         where targets are made of the values that the present weights give. Metrics are means over positions of positive weight.
         """
-        totals: Metrics = {}
+        gradient = Accumulation(self.members[member], self._dtype())
         found: dict[int, list[float]] = {}
         learned = 0
         with self._lock, self._training(member):
@@ -300,9 +277,9 @@ class Host:
                 origins = [i.origin for i in chosen for _ in i.positions]
                 weights = [w for i in chosen for w in i.weights or (1.0,) * len(i.positions)]
                 learned += sum(w > 0 for w in weights)
-                self._backward(member, *loss(values_P, self._data(rows)), weights, 1, origins, totals)
-            self._check_gradient(member, [i.origin for i in inputs])
-        means = {key: value if key.startswith("max_") else value / learned for key, value in totals.items()}
+                gradient.add(*loss(values_P, gradient.data(rows)), weights, 1, origins)
+            gradient.check([i.origin for i in inputs])
+        means = {key: value if key.startswith("max_") else value / learned for key, value in gradient.totals.items()}
         return [found[i] for i in range(len(inputs))], means
 
     def step(self, member: str, at: Progress) -> float:
@@ -384,57 +361,16 @@ class Host:
         predict = self._reference_predict if reference else None
         return policy_output(self._passes, batch, samples, self._decode(member).rule, m.value_head, predict, entropy)
 
-    def _reference_predict(
-        self, ids_BT: Tensor, rows_P: Tensor, columns_P: Tensor, tree: TreeLayout | None
-    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    def _reference_predict(self, ids_BT: Tensor, places: Places, tree: TreeLayout | None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         if self._reference is not None:
-            return self._reference.positions_and_head(ids_BT, rows_P, columns_P, tree)
+            return self._reference.positions_and_head(ids_BT, places, tree)
         if self._switch is None:
             raise ModelError(f"host {self.name} keeps no copy of its initial weights; add the policy with reference=True")
         with self._switch.off():
-            return self._passes.positions_and_head(ids_BT, rows_P, columns_P, tree)
+            return self._passes.positions_and_head(ids_BT, places, tree)
 
     def _value_pass(self, member: str, inputs: Sequence[ValueInput]) -> Tensor:
         head = self.members[member].value_head
         if head is None:
             raise ModelError(f"{member} is a policy and has no value head")
         return value_output(self._passes, head, inputs)
-
-    def _data(self, rows: Sequence[Mapping[str, float]]) -> dict[str, Tensor]:
-        wide = torch.promote_types(self._dtype(), torch.float32)
-        return {key: torch.tensor([row[key] for row in rows], dtype=wide, device=self.device) for key in rows[0]}
-
-    def _token_data(self, samples: Sequence[PolicySample], width: int) -> dict[str, Tensor]:
-        """Per-token numbers, padded with 0 to (B, width)."""
-        wide = torch.promote_types(self._dtype(), torch.float32)
-        rows = {key: [s.token_data[key] for s in samples] for key in samples[0].token_data}
-        return {
-            key: torch.tensor([[*row, *(0.0,) * (width - len(row))] for row in values], dtype=wide, device=self.device)
-            for key, values in rows.items()
-        }
-
-    def _backward(
-        self,
-        member: str,
-        loss_B: Tensor,
-        metrics: dict[str, Tensor],
-        weights: Sequence[float],
-        count: int,
-        origins: list[str],
-        totals: Metrics,
-    ) -> None:
-        if not torch.isfinite(loss_B).all():
-            bad = [o for o, finite in zip(origins, torch.isfinite(loss_B).tolist(), strict=True) if not finite]
-            raise NonFiniteLossError(f"{member}: the loss is not finite; from {', '.join(sorted(set(bad))[:8])}")
-        (loss_B * torch.tensor(weights, dtype=loss_B.dtype, device=self.device)).sum().backward()
-        for key, value in {"loss": loss_B, **metrics}.items():
-            if key.startswith("max_"):
-                totals[key] = max(totals.get(key, -torch.inf), float(value.detach().max()))
-            else:
-                totals[key] = totals.get(key, 0.0) + float(value.detach().sum()) / count
-
-    def _check_gradient(self, member: str, origins: list[str]) -> None:
-        if not torch.isfinite(gradient_norm(self.members[member].parameters)):
-            raise NonFiniteLossError(
-                f"{member}: the gradient is not finite although the loss is; from {', '.join(sorted(set(origins))[:8])}"
-            )

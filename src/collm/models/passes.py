@@ -19,8 +19,9 @@ from collm.errors import ModelError
 from collm.models.decode_step import DecodeStep
 from collm.models.fused_head import LinearHead
 from collm.models.kv import drop_last_column
+from collm.models.last_layer import FAMILIES, states_at
 from collm.models.loading import embedding_rows, keeps_plain_kv
-from collm.models.sequences import TreeLayout
+from collm.models.sequences import Places, TreeLayout
 from collm.models.tree_attention import NAME as TREE_ATTENTION
 from collm.models.tree_attention import Branches
 
@@ -81,7 +82,7 @@ class DecoderPasses:
         self._takes_trees: bool | None = None
         # transformers looks whether a mask of two dimensions hides anything, and waits for the device at every token; one of four is used
         # as it is. Without a GPU there is nothing to wait for, and a mask that hides nothing is better left out.
-        self.ready_masks = device.type == "cuda" and keeps_plain_kv(model) and model.config._attn_implementation in ("sdpa", TREE_ATTENTION)
+        self.ready_masks = device.type == "cuda" and keeps_plain_kv(model) and self._uses_sdpa
         takes = inspect.signature(self.backbone.forward).parameters
         self._takes_positions = "position_ids" in takes
         # transformers 5.24 renamed it, of some models.
@@ -92,10 +93,16 @@ class DecoderPasses:
         self._linear_head = LinearHead(output, self.autocast) if type(output) is nn.Linear else None
         self._steps_fit = self._plain_head and DecodeStep.fits(model)
         self._step: DecodeStep | None = None
+        self._some_fit: bool | None = None
+
+    @property
+    def _uses_sdpa(self) -> bool:
+        return self.model.config._attn_implementation in ("sdpa", TREE_ATTENTION)
 
     def modules_changed(self) -> None:
         """To be called after layers were replaced or adapters added."""
         self._step = None
+        self._some_fit = None
 
     def hidden(self, ids_BT: Tensor, tree: TreeLayout | None = None) -> Tensor:
         """Last hidden states (B, T, D) of right-padded sequences; with `tree` of the one row that it lays out (`takes_trees`)."""
@@ -117,17 +124,42 @@ class DecoderPasses:
         """Whether logits = head(last hidden state), without soft-capping or scaling."""
         return self._plain_head
 
+    def states(self, ids_BT: Tensor, places: Places, tree: TreeLayout | None = None) -> Tensor:
+        """Last hidden states (P, D) at places of `hidden`'s sequences, others where possible not computed."""
+        # Masked attention takes twice the time of causal attention to as many tokens.
+        if tree is None and 2 * places.column_BQ.shape[1] <= ids_BT.shape[1] and self._reads_some():
+            with self.autocast():
+                return states_at(self.backbone, ids_BT, places)
+        return self.hidden(ids_BT, tree)[places.row_P, places.column_P]
+
     def positions_and_head(
-        self, ids_BT: Tensor, rows_P: Tensor, columns_P: Tensor, tree: TreeLayout | None = None
+        self, ids_BT: Tensor, places: Places, tree: TreeLayout | None = None
     ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """What predicts the token after (row, column): hidden states (P, D) and the head for them.
+        """What predicts the tokens after places: hidden states (P, D) and the head for them.
 
         A model that post-processes its logits hands out those logits and the identity instead.
         """
         if self._plain_head:
-            return self.hidden(ids_BT, tree)[rows_P, columns_P], self.whole_head
+            return self.states(ids_BT, places, tree), self.whole_head
         with self.autocast():
-            return self.model(input_ids=ids_BT, use_cache=False, **self._branching(tree)).logits[rows_P, columns_P], _identity
+            logits_BTV = self.model(input_ids=ids_BT, use_cache=False, **self._branching(tree)).logits
+            return logits_BTV[places.row_P, places.column_P], _identity
+
+    def _reads_some(self) -> bool:
+        """Whether the last layer can be computed at some positions alone; found out by trying."""
+        if self._some_fit is None:
+            self._some_fit = self._tries_some()
+        return self._some_fit
+
+    @torch.no_grad()
+    def _tries_some(self) -> bool:
+        if type(self.backbone) not in FAMILIES or not keeps_plain_kv(self.model) or not self._uses_sdpa:
+            return False
+        ids_1T = torch.arange(1, 9, device=self.device)[None] % embedding_rows(self.model)
+        places = Places.of([0, 0, 0], [3, 7, 0], 1, self.device)
+        with self.autocast():
+            found_PD = states_at(self.backbone, ids_1T, places)
+        return self._agree(found_PD, self.hidden(ids_1T)[places.row_P, places.column_P])
 
     def takes_trees(self) -> bool:
         """Whether the model reads trees of tokens (`tree_attention.py`) as it reads their branches; found out by trying."""
@@ -145,7 +177,7 @@ class DecoderPasses:
 
     @torch.no_grad()
     def _reads_trees(self) -> bool:
-        if not (self._takes_positions and keeps_plain_kv(self.model) and self.model.config._attn_implementation == "sdpa"):
+        if not (self._takes_positions and keeps_plain_kv(self.model) and self._uses_sdpa):
             return False
         if not self.model._supports_attention_backend:
             return False

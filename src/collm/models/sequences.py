@@ -64,6 +64,31 @@ class TreeLayout:
     """The column of the token that each response follows."""
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where states are read in a padded batch (B, T): P places, at most Q of them in one row."""
+
+    row_P: Tensor
+    column_P: Tensor
+    slot_P: Tensor
+    """The how-manieth of its row each is."""
+    column_BQ: Tensor
+    """The columns row by row, filled up with 0."""
+
+    @classmethod
+    def of(cls, rows: Sequence[int], columns: Sequence[int], n_rows: int, device: torch.device) -> Places:
+        """Places (row, column) in any order."""
+        by_row: list[list[int]] = [[] for _ in range(n_rows)]
+        slots: list[int] = []
+        for row, column in zip(rows, columns, strict=True):
+            slots.append(len(by_row[row]))
+            by_row[row].append(column)
+        most = max(map(len, by_row))
+        padded = [[*own, *(0,) * (most - len(own))] for own in by_row]
+        row_P, column_P, slot_P, column_BQ = (torch.tensor(x, device=device) for x in (rows, columns, slots, padded))
+        return cls(row_P, column_P, slot_P, column_BQ)
+
+
 @dataclass(slots=True)
 class MergedSequence:
     """Token ids with the response spans [start, stop) in them; `samples` are indices into the list that was merged."""

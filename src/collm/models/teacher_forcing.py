@@ -11,11 +11,10 @@ from collm.models.logprobs import TokenStats, token_stats
 from collm.models.member import PolicyOutput
 from collm.models.passes import DecoderPasses, ValueHead
 from collm.models.sampling import RuleRows, SupportRule
-from collm.models.sequences import MergedSequence, PolicySample, TreeLayout, ValueInput, right_pad
+from collm.models.sequences import MergedSequence, Places, PolicySample, TreeLayout, ValueInput, right_pad
 
-Predict = Callable[[Tensor, Tensor, Tensor, TreeLayout | None], tuple[Tensor, Callable[[Tensor], Tensor]]]
-"""(ids_BT, rows_P, columns_P, tree) -> what predicts the token after each place, and the head for it:
-`DecoderPasses.positions_and_head`."""
+Predict = Callable[[Tensor, Places, TreeLayout | None], tuple[Tensor, Callable[[Tensor], Tensor]]]
+"""(ids_BT, places, tree) -> what predicts the token after each place, and the head for it: `DecoderPasses.positions_and_head`."""
 
 
 def policy_output(
@@ -43,15 +42,17 @@ def policy_output(
     length_S = stop_S - start_S
     place_ST = torch.arange(int(length_S.max()))
     mask_ST = place_ST < length_S[:, None]
-    row_P, column_P = (x.to(device) for x in (row_S[:, None].expand_as(mask_ST)[mask_ST], (start_S[:, None] + place_ST)[mask_ST]))
+    row_P, column_P = row_S[:, None].expand_as(mask_ST)[mask_ST], (start_S[:, None] + place_ST)[mask_ST]
     # A token is predicted by the state before it: within the response the column to its left.
-    state_P = torch.where(place_ST > 0, start_S[:, None] + place_ST - 1, before_S[:, None])[mask_ST].to(device)
+    state_P = torch.where(place_ST > 0, start_S[:, None] + place_ST - 1, before_S[:, None])[mask_ST]
+    places = Places.of(row_P.tolist(), state_P.tolist(), len(batch), device)
+    token_P = ids_BT[row_P.to(device), column_P.to(device)]
     mask_ST = mask_ST.to(device)
-    rules = RuleRows.repeat(rule, len(row_P), device)
+    rules = RuleRows.repeat(rule, len(token_P), device)
 
     def statistics(predict: Predict, entropy: bool) -> TokenStats:
-        hidden_PD, head = predict(ids_BT, row_P, state_P, tree)
-        return token_stats(hidden_PD, head, ids_BT[row_P, column_P], rules, passes.vocabulary, entropy)
+        hidden_PD, head = predict(ids_BT, places, tree)
+        return token_stats(hidden_PD, head, token_P, rules, passes.vocabulary, entropy)
 
     def padded(x_P: Tensor) -> Tensor:
         return torch.zeros_like(mask_ST, dtype=x_P.dtype).masked_scatter(mask_ST, x_P)
@@ -59,10 +60,11 @@ def policy_output(
     if value_head is None:
         own, value_S = statistics(passes.positions_and_head, entropy), None
     else:
-        hidden_BTD = passes.hidden(ids_BT, tree)
-        own = statistics(lambda _, rows, columns, __: (hidden_BTD[rows, columns], passes.whole_head), entropy)
+        states_PD = passes.states(ids_BT, places, tree)
+        own = statistics(lambda *_: (states_PD, passes.whole_head), entropy)
         features_SF = torch.tensor([samples[i].features for i in order], device=device).reshape(len(order), -1)
-        value_S = value_head(hidden_BTD[row_S.to(device), before_S.to(device)], features_SF)
+        first_S = (length_S.cumsum(0) - length_S).to(device)
+        value_S = value_head(states_PD[first_S], features_SF)
     reference_ST = None
     if reference is not None:
         with torch.no_grad():
@@ -73,8 +75,8 @@ def policy_output(
 
 def value_output(passes: DecoderPasses, head: ValueHead, inputs: Sequence[ValueInput]) -> Tensor:
     """V at every position of every input, one after the other, (P,)."""
-    hidden_BTD = passes.hidden(right_pad([i.ids for i in inputs], passes.device))
-    row_P = torch.tensor([b for b, i in enumerate(inputs) for _ in i.positions], device=passes.device)
-    column_P = torch.tensor([p for i in inputs for p in i.positions], device=passes.device)
-    features_PF = torch.tensor([f for i in inputs for f in i.features], device=passes.device).reshape(len(row_P), -1)
-    return head(hidden_BTD[row_P, column_P], features_PF)
+    rows, columns = [b for b, i in enumerate(inputs) for _ in i.positions], [p for i in inputs for p in i.positions]
+    places = Places.of(rows, columns, len(inputs), passes.device)
+    states_PD = passes.states(right_pad([i.ids for i in inputs], passes.device), places)
+    features_PF = torch.tensor([f for i in inputs for f in i.features], device=passes.device).reshape(len(rows), -1)
+    return head(states_PD, features_PF)

@@ -62,7 +62,7 @@ def tree_attention(
     found: dict[int, Tensor] = {}
     for group, mask in zip(branches.groups, branches.masks, strict=True):
         q, k, v = (torch.cat([x[i] for i in group]) for x in (query_S, key_S, value_S))
-        out = _attend(q, k, v, mask, scaling)
+        out = attend(q, k, v, mask, scaling)
         found |= {i: out[g : g + 1] for g, i in enumerate(group)}
     return torch.cat([found[i] for i in range(len(layout.lengths))], dim=2).transpose(1, 2).contiguous(), None
 
@@ -76,7 +76,8 @@ def _paths(x: Tensor, layout: TreeLayout) -> list[Tensor]:
     return paths
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float | None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scaling: float | None) -> Tensor:
+    """Attention (B, heads, S, d) of queries to fewer or as many heads of keys and values; without a mask it is causal."""
     groups = q.shape[1] // k.shape[1]
     # With a mask, CUDA has no fast kernel for grouped heads.
     grouped = groups > 1 and (mask is None or q.device.type == "cpu")

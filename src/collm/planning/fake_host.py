@@ -22,8 +22,9 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from collm.config.schema import LoraConfig
 from collm.models.adapters import AdapterSwitch
+from collm.models.last_layer import FAMILIES
 from collm.models.passes import DecoderPasses
-from collm.models.sequences import TreeLayout
+from collm.models.sequences import Places, TreeLayout
 from collm.planning.architecture import Architecture, Kind
 
 _MASKLESS = "collm_plan"
@@ -50,6 +51,7 @@ class FakePasses(DecoderPasses):
         super().__init__(model, torch.device("cpu"))
         # Whether a lean step fits is found out by its numbers, which fake tensors have not; it takes no more than the layers do.
         self._steps_fit = False
+        self._some_fit = type(self.backbone) in FAMILIES
 
     @contextlib.contextmanager
     def autocast(self) -> Iterator[None]:
@@ -145,12 +147,12 @@ class FakeHost:
         return self._passes_of(self._frozen_twin(), self.passes.bf16)
 
     def base_positions_and_head(
-        self, ids_BT: Tensor, rows_P: Tensor, columns_P: Tensor, tree: TreeLayout | None = None
+        self, ids_BT: Tensor, places: Places, tree: TreeLayout | None = None
     ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The reference policy of adapters: the base with all of them off."""
         assert self.switch is not None
         with self.switch.off():
-            return self.passes.positions_and_head(ids_BT, rows_P, columns_P, tree)
+            return self.passes.positions_and_head(ids_BT, places, tree)
 
     def _passes_of(self, model: PreTrainedModel, bf16: bool) -> FakePasses:
         # A model that cannot use sdpa keeps its own attention, whose masks are real.

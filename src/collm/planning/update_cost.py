@@ -16,7 +16,7 @@ from collm.models.logprobs import CHUNK_ELEMENTS, TokenStats, token_stats
 from collm.models.member import PolicyOutput
 from collm.models.passes import ValueHead
 from collm.models.sampling import RuleRows, SupportRule
-from collm.models.sequences import ValueInput
+from collm.models.sequences import Places, ValueInput
 from collm.models.teacher_forcing import value_output
 from collm.planning.architecture import Architecture, Kind
 from collm.planning.block_head import head_in_one_block
@@ -27,7 +27,7 @@ from collm.planning.workload import Batch
 
 Reference = Literal["none", "copy", "adapters_off"]
 """What a KL term compares with: nothing, a frozen copy of the weights, or the base without its adapters."""
-Predict = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]]
+Predict = Callable[[Tensor, Places], tuple[Tensor, Callable[[Tensor], Tensor]]]
 
 
 _CHUNKS_TRACED = 4
@@ -123,12 +123,12 @@ class _Scoring:
     def by_blocks(self) -> bool:
         return self.passes.scores_in_blocks and not self.rule.truncates
 
-    def places(self) -> tuple[Tensor, Tensor]:
-        """Row and column (P,) of the states that predict a response token."""
+    def places(self) -> Places:
+        """The states that predict a response token."""
         spans = self.batch.spans if self.by_blocks else _with_fewer_chunks(self.batch, self.passes.vocabulary).spans
         columns = [c for start, stop in spans for c in range(start - 1, stop - 1)]
-        rows_P = torch.arange(self.batch.rows).repeat_interleave(len(columns), output_size=self.batch.rows * len(columns))
-        return rows_P, torch.tensor(columns).repeat(self.batch.rows)
+        rows = [row for row in range(self.batch.rows) for _ in columns]
+        return Places.of(rows, columns * self.batch.rows, self.batch.rows, torch.device("cpu"))
 
 
 def _with_fewer_chunks(batch: Batch, vocabulary: int) -> Batch:
@@ -139,21 +139,21 @@ def _with_fewer_chunks(batch: Batch, vocabulary: int) -> Batch:
 
 def _policy_output(scoring: _Scoring, head: ValueHead | None, reference: Predict | None, see: Callable[[Tensor], Tensor]) -> PolicyOutput:
     passes, batch, ids_BT = scoring.passes, scoring.batch, _ids(scoring.batch)
-    rows_P, columns_P = scoring.places()
+    places = scoring.places()
     value_S = None
     if head is None:
-        hidden_PD, predict = passes.positions_and_head(ids_BT, rows_P, columns_P)
+        hidden_PD, predict = passes.positions_and_head(ids_BT, places)
         own = scoring.statistics(see(hidden_PD), predict)
     else:
-        hidden_BTD = see(passes.hidden(ids_BT))
-        own = scoring.statistics(hidden_BTD[rows_P, columns_P], passes.whole_head)
-        first_SD = hidden_BTD[:, [start - 1 for start, _ in batch.spans]].flatten(0, 1)
+        states_PD = see(passes.states(ids_BT, places))
+        own = scoring.statistics(states_PD, passes.whole_head)
+        first_SD = states_PD[:: len(states_PD) // (batch.rows * len(batch.spans))]
         value_S = head(first_SD, torch.zeros(len(first_SD), head.linear.in_features - first_SD.shape[-1]))
     reference_ST = None
     sequences = batch.rows * len(batch.spans)
     if reference is not None:
         with torch.no_grad():
-            reference_ST = scoring.statistics(*reference(ids_BT, rows_P, columns_P)).logprob_T.reshape(sequences, -1)
+            reference_ST = scoring.statistics(*reference(ids_BT, places)).logprob_T.reshape(sequences, -1)
     logprob_ST, entropy_ST, kept_ST = (x.reshape(sequences, -1) for x in (own.logprob_T, own.entropy_T, own.kept_mass_T))
     return PolicyOutput(logprob_ST, entropy_ST, torch.ones_like(logprob_ST, dtype=torch.bool), kept_ST, reference_ST, value_S)
 

@@ -15,7 +15,8 @@ from functools import partial
 
 from collm.envs.base import TextEnv
 from collm.models.generation import Answer, GenerationRequest
-from collm.models.host import Host, HostBatch
+from collm.models.host import Host
+from collm.models.host_batch import HostBatch
 from collm.models.team import Policy
 from collm.models.workers import side_by_side
 from collm.rollout.asking import Answers, RolloutCost, hosts_of, requests_of

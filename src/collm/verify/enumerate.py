@@ -17,7 +17,8 @@ import torch
 from collm.config.schema import AgentConfig
 from collm.models.chat import ChatFormat
 from collm.models.generation import Answer, Generation, GenerationRequest
-from collm.models.host import Host, HostBatch
+from collm.models.host import Host
+from collm.models.host_batch import HostBatch
 from collm.models.team import Policy
 from collm.rollout.asking import RolloutCost
 from collm.rollout.branch import EpisodePlan, RolloutSettings, TreeShape
