@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from builders import small_model
-from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
+from family_tools import COMMON, LONG, MODELS, made, shaken
+from transformers import LlamaConfig, Qwen2Config
 from transformers.cache_utils import Cache
 from transformers.models.llama import modeling_llama
 
@@ -22,32 +23,6 @@ from collm.models.rows import DecodeSpec
 from collm.models.sampling import SupportRule
 
 CPU = torch.device("cpu")
-COMMON = {"vocab_size": 90, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
-LONG = {"max_position_embeddings": 4096, "initializer_range": 0.2}
-ROTATIONS = {
-    "llama3": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
-    "yarn": {"rope_type": "yarn", "factor": 4.0},
-    "linear": {"rope_type": "linear", "factor": 2.0},
-}
-
-
-def made(config, dtype: torch.dtype = torch.float32):
-    torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
-
-
-def rotated(kind: str):
-    parameters = {"rope_theta": 1e4, "original_max_position_embeddings": 512, **ROTATIONS[kind]}
-    return made(LlamaConfig(num_key_value_heads=1, rope_parameters=parameters, **COMMON, **LONG))
-
-
-MODELS = {
-    "qwen3": lambda: small_model("qwen3").model,
-    "llama": lambda: small_model("llama").model,
-    "qwen2, biases": lambda: made(Qwen2Config(num_key_value_heads=2, **COMMON, **LONG)),
-    "llama, biases": lambda: made(LlamaConfig(num_key_value_heads=2, attention_bias=True, mlp_bias=True, **COMMON, **LONG)),
-    **{f"rotations: {kind}": (lambda kind=kind: rotated(kind)) for kind in ROTATIONS},
-}
 
 
 def pass_through(passes: DecoderPasses, ids_BT: torch.Tensor, mask_BT: torch.Tensor, prompt: int, by_steps: bool) -> torch.Tensor:
@@ -68,11 +43,7 @@ def pass_through(passes: DecoderPasses, ids_BT: torch.Tensor, mask_BT: torch.Ten
 def test_steps_give_the_logits_of_transformers_layers(name, padding, scripted, monkeypatch):
     if not scripted:
         monkeypatch.setattr(decode_step, "_all_parts", lambda layers: None)
-    model = MODELS[name]()
-    with torch.no_grad():
-        for p in model.parameters():
-            # Norm weights and biases begin at 1 and 0, where a mistake would not show.
-            p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())), alpha=0.05)
+    model = shaken(MODELS[name]())
     passes = DecoderPasses(model, CPU)
     assert DecodeStep.fits(model)
     ids_BT = torch.randint(0, 90, (3, 40), generator=torch.Generator().manual_seed(1))

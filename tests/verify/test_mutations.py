@@ -91,8 +91,8 @@ MUTATIONS = [
     Mutation(
         "predicted by the state after it",
         "collm.models.teacher_forcing:policy_output",
-        "predict(ids_BT, row_P, state_P, tree)",
-        "predict(ids_BT, row_P, column_P, tree)",
+        "Places.of(row_P.tolist(), state_P.tolist()",
+        "Places.of(row_P.tolist(), column_P.tolist()",
         REINFORCE,
     ),
     Mutation(

@@ -1,0 +1,126 @@
+"""States read at some positions, and their gradients, are those of transformers' layers at all positions, or these are used."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from builders import small_model
+from family_tools import COMMON, LONG, MODELS, made, shaken
+from transformers import Qwen2Config
+from transformers.models.llama import modeling_llama
+
+from collm.config.schema import LoraConfig
+from collm.models import passes as passes_module
+from collm.models.adapters import AdapterSwitch
+from collm.models.passes import DecoderPasses
+from collm.models.sequences import Places
+
+CPU = torch.device("cpu")
+# Out of order, some rows with none, one state twice.
+ROWS, COLUMNS = [3, 0, 0, 1, 0, 3], [29, 3, 7, 0, 3, 12]
+
+
+def places():
+    return Places.of(ROWS, COLUMNS, 4, CPU)
+
+
+def ids():
+    return torch.randint(0, 90, (4, 30), generator=torch.Generator().manual_seed(1))
+
+
+def states_and_gradients(passes, model, some):
+    """At the places, and the gradient of a sum in which each state has a direction of its own."""
+    model.zero_grad()
+    passes._some_fit = some
+    states_PD = passes.states(ids(), places())
+    (states_PD * torch.randn(states_PD.shape, dtype=states_PD.dtype, generator=torch.Generator().manual_seed(2))).sum().backward()
+    return states_PD.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def calls(monkeypatch):
+    """Counts the passes that stop at the wanted positions."""
+    made_passes = []
+    inner = passes_module.states_at
+    monkeypatch.setattr(passes_module, "states_at", lambda *args: made_passes.append(1) or inner(*args))
+    return made_passes
+
+
+def assert_both_ways_agree(passes, model):
+    expected_PD, expected = states_and_gradients(passes, model, some=False)
+    found_PD, found = states_and_gradients(passes, model, some=True)
+    # transformers' norms round to fp32, in a model of doubles too.
+    torch.testing.assert_close(found_PD, expected_PD, rtol=0, atol=3e-6)
+    assert found.keys() == expected.keys()
+    for name, gradient in found.items():
+        assert float((gradient - expected[name]).norm()) <= 1e-6 * float(expected[name].norm()), name
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_states_and_gradients_are_those_of_all_positions(name, monkeypatch):
+    model = shaken(MODELS[name]().double())
+    made_passes = calls(monkeypatch)
+    passes = DecoderPasses(model, CPU)
+    assert passes._reads_some()
+    assert_both_ways_agree(passes, model)
+    assert len(made_passes) == 2
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_with_adapters_and_checkpointing(checkpointing):
+    model = small_model("qwen3").model.double()
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.train()
+    switch = AdapterSwitch(model)
+    for i, name in enumerate(("a", "b")):
+        for p in switch.add(name, LoraConfig(rank=4, targets="q_proj,k_proj,o_proj,down_proj"), seed=i):
+            torch.nn.init.normal_(p, std=0.2, generator=torch.Generator().manual_seed(i))
+    switch.use("b")
+    passes = DecoderPasses(model, CPU)
+    assert passes._reads_some()
+    assert_both_ways_agree(passes, model)
+
+
+@torch.no_grad()
+def test_a_padding_id_is_never_read():
+    passes = DecoderPasses(shaken(MODELS["qwen3"]().double()), CPU)
+    short = passes.states(ids()[:, :16], Places.of([2, 1], [6, 7], 4, CPU))
+    other = ids()[:, :16].clone()
+    other[:, 8:] = 0
+    torch.testing.assert_close(passes.states(other, Places.of([2, 1], [6, 7], 4, CPU)), short, rtol=0, atol=0)
+
+
+def test_where_most_states_are_wanted_all_are_computed(monkeypatch):
+    made_passes = calls(monkeypatch)
+    passes = DecoderPasses(MODELS["qwen3"](), CPU)
+    assert passes._reads_some()
+    made_passes.clear()
+    for wanted, expected in ((16, 0), (15, 1)):
+        passes.states(ids(), Places.of([1] * wanted, list(range(wanted)), 4, CPU))
+        assert len(made_passes) == expected
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "gemma2"])
+def test_other_architectures_are_left_to_transformers(architecture):
+    model = small_model(architecture).model
+    passes = DecoderPasses(model, CPU)
+    assert not passes._reads_some()
+    assert torch.equal(passes.states(ids(), places()), passes.hidden(ids())[ROWS, COLUMNS])
+
+
+def test_windows_and_eager_attention_are_left_to_transformers():
+    sliding = Qwen2Config(num_key_value_heads=2, use_sliding_window=True, sliding_window=8, max_window_layers=1, **COMMON, **LONG)
+    assert not DecoderPasses(made(sliding), CPU)._reads_some()
+    eager = MODELS["qwen3"]()
+    eager.set_attn_implementation("eager")
+    assert not DecoderPasses(eager, CPU)._reads_some()
+
+
+@torch.no_grad()
+def test_a_model_that_computes_something_else_is_found_out(monkeypatch):
+    """Its modules say it is a Llama; its layers do not."""
+    rotate = modeling_llama.apply_rotary_pos_emb
+    monkeypatch.setattr(modeling_llama, "apply_rotary_pos_emb", lambda q, k, cos, sin, **rest: rotate(q, k, cos, -sin, **rest))
+    passes = DecoderPasses(shaken(MODELS["llama"]()), CPU)
+    assert not passes._reads_some()
+    assert torch.equal(passes.states(ids(), places()), passes.hidden(ids())[ROWS, COLUMNS])
