@@ -16,7 +16,7 @@ from collm.models.adapters import AdapterSwitch
 from collm.models.decode_step import DecodeStep
 from collm.models.generation import GenerationRequest
 from collm.models.host import Host
-from collm.models.kv import BufferedLayer
+from collm.models.kv import BufferedLayer, buffered
 from collm.models.loading import LoadedModel
 from collm.models.passes import DecoderPasses
 from collm.models.rows import DecodeSpec
@@ -29,7 +29,7 @@ def pass_through(passes: DecoderPasses, ids_BT: torch.Tensor, mask_BT: torch.Ten
     """Logits of the last column after `prompt` tokens were read at once and the others one by one."""
     cache = Cache(layers=[BufferedLayer(ids_BT.shape[1]) for _ in range(passes.model.config.num_hidden_layers)])
     positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
-    passes._steps_fit = by_steps
+    passes._lean_fits = by_steps
     logits_BV = passes.last_logits(ids_BT[:, :prompt], mask_BT[:, :prompt], positions_BT[:, :prompt], cache)
     for t in range(prompt, ids_BT.shape[1]):
         logits_BV = passes.last_logits(ids_BT[:, t : t + 1], mask_BT[:, : t + 1], positions_BT[:, t : t + 1], cache)
@@ -53,6 +53,33 @@ def test_steps_give_the_logits_of_transformers_layers(name, padding, scripted, m
     assert passes._step is not None
     assert (passes._step._parts is not None) == scripted
     assert (found - expected).norm() <= 2e-6 * expected.norm()
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("padding", [(0, 0, 0), (0, 5, 2)])
+@torch.no_grad()
+def test_reading_more_gives_the_logits_and_keys_of_transformers_layers(name, padding, monkeypatch):
+    """A context in three pieces, as of successive turns."""
+    passes = DecoderPasses(shaken(MODELS[name]()), CPU)
+    ids_BT = torch.randint(0, 90, (3, 40), generator=torch.Generator().manual_seed(1))
+    mask_BT = (torch.arange(40) >= torch.tensor(padding)[:, None]).long()
+    positions_BT = (mask_BT.cumsum(-1) - 1).clamp(min=0)
+    logits: dict[bool, list[torch.Tensor]] = {False: [], True: []}
+    caches: dict[bool, Cache] = {}
+    for lean in (False, True):
+        passes._lean_fits = lean
+        caches[lean] = Cache(layers=[BufferedLayer(40) for _ in range(passes.model.config.num_hidden_layers)])
+        for start, stop in ((0, 12), (12, 33), (33, 40)):
+            logits[lean].append(passes.last_logits(ids_BT[:, start:stop], mask_BT[:, :stop], positions_BT[:, start:stop], caches[lean]))
+            if lean:
+                # Only the first is computed in transformers' way, too.
+                monkeypatch.setattr(passes, "_model_logits", None)
+    for found, expected in zip(logits[True], logits[False], strict=True):
+        assert (found - expected).norm() <= 2e-6 * expected.norm()
+    for found, expected in zip(buffered(caches[True]), buffered(caches[False]), strict=True):
+        real_BL = mask_BT.bool()[:, None, :, None]
+        for one, other in ((found.key_buffer, expected.key_buffer), (found.value_buffer, expected.value_buffer)):
+            torch.testing.assert_close(one * real_BL, other * real_BL, rtol=0, atol=2e-5)
 
 
 @torch.no_grad()
@@ -113,5 +140,5 @@ def test_a_model_that_computes_something_else_is_found_out(monkeypatch):
     mask_BT = torch.ones_like(ids_BT)
     expected = pass_through(passes, ids_BT, mask_BT, 8, by_steps=False)
     found = pass_through(passes, ids_BT, mask_BT, 8, by_steps=True)
-    assert (passes._steps_fit, passes._step) == (False, None)
+    assert (passes._lean_fits, passes._step) == (False, None)
     assert torch.equal(found, expected)

@@ -86,10 +86,10 @@ def buffered(cache: Cache) -> list[BufferedLayer]:
     return cast("list[BufferedLayer]", cache.layers)
 
 
-def drop_last_column(cache: Cache) -> None:
+def drop_columns(cache: Cache, count: int) -> None:
     """Forget what was read last."""
     for layer in buffered(cache):
-        layer.length -= 1
+        layer.length -= count
 
 
 def assemble(rows: Sequence[RowCache | None], kept: Sequence[int], n_layers: int, extra: int) -> tuple[Cache, int]:

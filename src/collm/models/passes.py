@@ -18,8 +18,8 @@ from transformers.cache_utils import Cache
 from collm.errors import ModelError
 from collm.models.decode_step import DecodeStep
 from collm.models.fused_head import LinearHead
-from collm.models.kv import drop_last_column
-from collm.models.last_layer import FAMILIES, states_at
+from collm.models.kv import drop_columns
+from collm.models.last_layer import FAMILIES, last_states, states_at
 from collm.models.loading import embedding_rows, keeps_plain_kv
 from collm.models.sequences import Places, TreeLayout
 from collm.models.tree_attention import NAME as TREE_ATTENTION
@@ -91,7 +91,9 @@ class DecoderPasses:
         self._plain_head = self.backbone is not model and self._head_is_all_there_is()
         output = model.get_output_embeddings() if self._plain_head else None
         self._linear_head = LinearHead(output, self.autocast) if type(output) is nn.Linear else None
-        self._steps_fit = self._plain_head and DecodeStep.fits(model)
+        self._lean_fits = self._plain_head and DecodeStep.fits(model)
+        self._lean_tried: set[bool] = set()
+        """Whether of one column; of several."""
         self._step: DecodeStep | None = None
         self._some_fit: bool | None = None
 
@@ -102,6 +104,7 @@ class DecoderPasses:
     def modules_changed(self) -> None:
         """To be called after layers were replaced or adapters added."""
         self._step = None
+        self._lean_tried.clear()
         self._some_fit = None
 
     def hidden(self, ids_BT: Tensor, tree: TreeLayout | None = None) -> Tensor:
@@ -201,30 +204,31 @@ class DecoderPasses:
 
     def last_logits(self, ids_BT: Tensor, mask_BL: Tensor, positions_BT: Tensor, cache: Cache) -> Tensor:
         """Logits (B, V) of the last column, with everything in `cache` as context; the cache grows by T."""
-        if ids_BT.shape[1] > 1 or not self._steps_fit or cache.get_seq_length() == 0:
+        width = ids_BT.shape[1]
+        if not self._lean_fits or (width == 1 and cache.get_seq_length() == 0):
             return self._model_logits(ids_BT, mask_BL, positions_BT, cache)
         # Only without a GPU is there no waiting for the answer.
         seen_BL = None if self.device.type == "cpu" and bool(mask_BL.all()) else mask_BL
-        if self._step is not None:
-            with self.autocast():
-                return self._step.logits(ids_BT[:, 0], positions_BT[:, 0], seen_BL, cache)
-        return self._tried(ids_BT, mask_BL, positions_BT, seen_BL, cache)
+        if (width == 1) not in self._lean_tried:
+            # The first such pass is computed both ways: what follows is done one way or the other.
+            found_BV = self._lean_logits(ids_BT, seen_BL, positions_BT, cache)
+            drop_columns(cache, width)
+            own_BV = self._model_logits(ids_BT, mask_BL, positions_BT, cache)
+            self._lean_fits = self._agree(found_BV, own_BV)
+            if not self._lean_fits:
+                return own_BV
+            self._lean_tried.add(width == 1)
+            # A run that is resumed tries at another place: no number may depend on where, nor the keys and values that are kept.
+            drop_columns(cache, width)
+        return self._lean_logits(ids_BT, seen_BL, positions_BT, cache)
 
-    def _tried(self, ids_BT: Tensor, mask_BL: Tensor, positions_BT: Tensor, seen_BL: Tensor | None, cache: Cache) -> Tensor:
-        """The first such pass, both ways: what follows is done one way or the other."""
-        step = DecodeStep(self.model)
+    def _lean_logits(self, ids_BT: Tensor, seen_BL: Tensor | None, positions_BT: Tensor, cache: Cache) -> Tensor:
         with self.autocast():
-            found_BV = step.logits(ids_BT[:, 0], positions_BT[:, 0], seen_BL, cache)
-        drop_last_column(cache)
-        own_BV = self._model_logits(ids_BT, mask_BL, positions_BT, cache)
-        self._steps_fit = self._agree(found_BV, own_BV)
-        if not self._steps_fit:
-            return own_BV
-        self._step = step
-        # A run that is resumed tries at another place: no number may depend on where, nor the keys and values that are kept.
-        drop_last_column(cache)
-        with self.autocast():
-            return step.logits(ids_BT[:, 0], positions_BT[:, 0], seen_BL, cache)
+            if ids_BT.shape[1] > 1:
+                return self.head(last_states(self.backbone, ids_BT, seen_BL, positions_BT, cache, self._cache_name))
+            if self._step is None:
+                self._step = DecodeStep(self.model)
+            return self._step.logits(ids_BT[:, 0], positions_BT[:, 0], seen_BL, cache)
 
     def _model_logits(self, ids_BT: Tensor, mask_BL: Tensor, positions_BT: Tensor, cache: Cache) -> Tensor:
         extra: dict[str, Any] = {self._cache_name: cache, "use_cache": True}

@@ -50,7 +50,7 @@ class FakePasses(DecoderPasses):
         self._logits_are_heads = logits_are_heads
         super().__init__(model, torch.device("cpu"))
         # Whether a lean step fits is found out by its numbers, which fake tensors have not; it takes no more than the layers do.
-        self._steps_fit = False
+        self._lean_fits = False
         self._some_fit = type(self.backbone) in FAMILIES
 
     @contextlib.contextmanager
