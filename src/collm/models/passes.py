@@ -93,7 +93,7 @@ class DecoderPasses:
         self._linear_head = LinearHead(output, self.autocast) if type(output) is nn.Linear else None
         self._lean_fits = self._plain_head and DecodeStep.fits(model)
         self._lean_tried: set[bool] = set()
-        """Whether of one column; of several."""
+        """The kinds of such passes that have agreed: of one column (True), of several (False)."""
         self._step: DecodeStep | None = None
         self._some_fit: bool | None = None
 
@@ -207,8 +207,8 @@ class DecoderPasses:
         width = ids_BT.shape[1]
         if not self._lean_fits or (width == 1 and cache.get_seq_length() == 0):
             return self._model_logits(ids_BT, mask_BL, positions_BT, cache)
-        # Only without a GPU is there no waiting for the answer.
-        seen_BL = None if self.device.type == "cpu" and bool(mask_BL.all()) else mask_BL
+        # On a GPU one waits for the answer: not at every token.
+        seen_BL = None if (width > 1 or self.device.type == "cpu") and bool(mask_BL.all()) else mask_BL
         if (width == 1) not in self._lean_tried:
             # The first such pass is computed both ways: what follows is done one way or the other.
             found_BV = self._lean_logits(ids_BT, seen_BL, positions_BT, cache)

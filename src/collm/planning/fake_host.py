@@ -23,6 +23,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from collm.config.schema import LoraConfig
 from collm.models.adapters import AdapterSwitch
 from collm.models.last_layer import FAMILIES
+from collm.models.loading import keeps_plain_kv
 from collm.models.passes import DecoderPasses
 from collm.models.sequences import Places, TreeLayout
 from collm.planning.architecture import Architecture, Kind
@@ -51,7 +52,8 @@ class FakePasses(DecoderPasses):
         super().__init__(model, torch.device("cpu"))
         # Whether a lean step fits is found out by its numbers, which fake tensors have not; it takes no more than the layers do.
         self._lean_fits = False
-        self._some_fit = type(self.backbone) in FAMILIES
+        uses_sdpa = model.config._attn_implementation in ("sdpa", _MASKLESS)
+        self._some_fit = type(self.backbone) in FAMILIES and keeps_plain_kv(model) and uses_sdpa
 
     @contextlib.contextmanager
     def autocast(self) -> Iterator[None]:
