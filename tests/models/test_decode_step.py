@@ -21,6 +21,7 @@ from collm.models.loading import LoadedModel
 from collm.models.passes import DecoderPasses
 from collm.models.rows import DecodeSpec
 from collm.models.sampling import SupportRule
+from collm.models.sequences import PolicySample
 
 CPU = torch.device("cpu")
 
@@ -118,6 +119,44 @@ def test_an_adapter_added_later_is_applied():
     assert host.generate(request)[0].response_ids == plain.response_ids
 
 
+@torch.no_grad()
+def test_each_kind_of_pass_has_a_verdict_of_its_own(monkeypatch):
+    """Only the one-token step is wrong: contexts are read as before, whether a run was resumed in between or not."""
+    passes = DecoderPasses(shaken(MODELS["qwen3"]()), CPU)
+    step = DecodeStep.logits
+    monkeypatch.setattr(DecodeStep, "logits", lambda *args: 1.1 * step(*args))
+    ids_BT = torch.randint(0, 90, (2, 20))
+    expected = pass_through(passes, ids_BT, torch.ones_like(ids_BT), 8, by_steps=False)
+    found = pass_through(passes, ids_BT, torch.ones_like(ids_BT), 8, by_steps=True)
+    assert passes._lean_agrees == {False: True, True: False}
+    assert (found - expected).norm() <= 2e-6 * expected.norm()
+
+
+@torch.no_grad()
+def test_huge_logits_prove_nothing():
+    model = MODELS["qwen3"]()
+    model.lm_head.bias = torch.nn.Parameter(torch.full((model.config.vocab_size,), torch.finfo().min))
+    passes = DecoderPasses(model, CPU)
+    ids_BT = torch.randint(0, 90, (2, 20))
+    pass_through(passes, ids_BT, torch.ones_like(ids_BT), 8, by_steps=True)
+    assert passes._lean_agrees == {False: False, True: False}
+
+
+@torch.no_grad()
+def test_hooks_on_a_live_model_are_called_in_sampling_and_in_scoring():
+    loaded = small_model("qwen3")
+    allowed = torch.zeros(loaded.model.config.vocab_size, dtype=torch.bool)
+    allowed[[5, 6, 7]] = True
+    loaded.model.lm_head.register_forward_hook(lambda _, __, logits: logits.masked_fill(~allowed, torch.finfo().min))
+    host = Host("h", loaded, CPU, 10**6, False)
+    host.add_policy("a", DecodeSpec(SupportRule(), 30, frozenset({-1})), OptimizerConfig(), None, seed=0)
+    context = tuple(range(40, 60))
+    drawn = host.generate([GenerationRequest("a", 0, None, context, 3, False)])[0]
+    assert set(drawn.response_ids) == {5, 6, 7}
+    scores = host.score("a", [PolicySample(context, drawn.response_ids, {}, "here")])[0]
+    assert sum(scores) == pytest.approx(drawn.logprob, abs=1e-4)
+
+
 @pytest.mark.parametrize("architecture", ["gpt2", "gemma2"])
 def test_other_architectures_are_left_to_transformers(architecture):
     assert not DecodeStep.fits(small_model(architecture).model)
@@ -140,5 +179,5 @@ def test_a_model_that_computes_something_else_is_found_out(monkeypatch):
     mask_BT = torch.ones_like(ids_BT)
     expected = pass_through(passes, ids_BT, mask_BT, 8, by_steps=False)
     found = pass_through(passes, ids_BT, mask_BT, 8, by_steps=True)
-    assert (passes._lean_fits, passes._step) == (False, None)
+    assert passes._lean_agrees == {False: False, True: False}
     assert torch.equal(found, expected)

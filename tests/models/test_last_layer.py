@@ -12,6 +12,7 @@ from transformers.models.llama import modeling_llama
 from collm.config.schema import LoraConfig
 from collm.models import passes as passes_module
 from collm.models.adapters import AdapterSwitch
+from collm.models.last_layer import gathered
 from collm.models.passes import DecoderPasses
 from collm.models.sequences import Places
 
@@ -65,12 +66,8 @@ def test_states_and_gradients_are_those_of_all_positions(name, monkeypatch):
     assert len(made_passes) == 2
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_with_adapters_and_checkpointing(checkpointing):
+def test_with_adapters():
     model = small_model("qwen3").model.double()
-    if checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        model.train()
     switch = AdapterSwitch(model)
     for i, name in enumerate(("a", "b")):
         for p in switch.add(name, LoraConfig(rank=4, targets="q_proj,k_proj,o_proj,down_proj"), seed=i):
@@ -90,14 +87,35 @@ def test_a_padding_id_is_never_read():
     torch.testing.assert_close(passes.states(other, Places.of([2, 1], [6, 7], 4, CPU)), short, rtol=0, atol=0)
 
 
-def test_where_most_states_are_wanted_all_are_computed(monkeypatch):
+def test_where_it_would_not_pay_all_states_are_computed(monkeypatch):
     made_passes = calls(monkeypatch)
     passes = DecoderPasses(MODELS["qwen3"](), CPU)
     assert passes._reads_some()
     made_passes.clear()
-    for wanted, expected in ((16, 0), (15, 1)):
+
+    def read(wanted: int) -> int:
         passes.states(ids(), Places.of([1] * wanted, list(range(wanted)), 4, CPU))
-        assert len(made_passes) == expected
+        return len(made_passes)
+
+    assert [read(16), read(15)] == [0, 1]
+    passes.model.train()  # gradient checkpointing
+    assert read(15) == 1
+    passes.model.eval()
+    monkeypatch.setattr(passes_module, "MASK_ELEMENTS", 4 * 15 * 30 - 1)
+    assert read(15) == 1
+
+
+def test_gradients_of_a_place_named_often_are_added_in_order():
+    numbers = torch.tensor([1e8, 1.0, -1e8, 1.0, 1e8, -1e8] * 4)
+    places_P = torch.tensor([2, 2, 2, 0, 2, 2] * 4)
+    expected = torch.zeros(3)
+    for place, number in zip(places_P, numbers, strict=True):
+        expected[place] += number
+    x_BTD = torch.zeros(1, 3, 4096, requires_grad=True)
+    found_PD = gathered(x_BTD, torch.zeros_like(places_P), places_P)
+    found_PD.backward(numbers[:, None].expand_as(found_PD))
+    assert torch.equal(x_BTD.grad, expected[None, :, None].expand_as(x_BTD))
+    assert torch.equal(gathered(ids()[..., None].float(), torch.tensor(ROWS), torch.tensor(COLUMNS))[:, 0], ids()[ROWS, COLUMNS].float())
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "gemma2"])

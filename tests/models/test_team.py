@@ -6,7 +6,7 @@ import pytest
 import torch
 from builders import CHAT, byte_tokenizer, small_model
 
-from collm.config.schema import AgentConfig, Config, CriticConfig
+from collm.config.schema import AgentConfig, Config, CriticConfig, TrainingConfig
 from collm.errors import EnvContractError, ModelError
 from collm.models.chat import ChatFormat
 from collm.models.loading import LoadedModel
@@ -38,6 +38,15 @@ def test_one_object_for_two_members_is_refused():
     models["b"] = models["a"]
     with pytest.raises(ModelError, match="same object as another member's"):
         build_team(config(), ["a", "b"], {"critic": ("a", "b")}, 3, models)
+
+
+def test_dropout_of_a_live_model_is_refused_where_it_would_be_on():
+    models = live("a", "b", "critic")
+    models["b"].model.config.attention_dropout = 0.1
+    build_team(config(), ["a", "b"], {"critic": ("a", "b")}, 3, live("a", "b", "critic"))
+    checkpointing = config().model_copy(update={"training": TrainingConfig(gradient_checkpointing=True)})
+    with pytest.raises(ModelError, match=r"models\['b'\] has attention_dropout=0\.1, .* gradient_checkpointing: false"):
+        build_team(checkpointing, ["a", "b"], {"critic": ("a", "b")}, 3, models)
 
 
 def test_half_precision_master_weights_are_refused():

@@ -135,3 +135,8 @@ class AdapterSwitch:
 
     def _pass_rows(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         return None if self._rows is None else (args, {**kwargs, "adapter_names": self._rows})
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether somebody else watches or changes what a module or one of its parts computes: adapters have hooks of their own."""
+    return any((m._forward_hooks or m._forward_pre_hooks) and not isinstance(m, LoraLayer) for m in module.modules())

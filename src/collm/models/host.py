@@ -335,7 +335,7 @@ class Host:
 
     @contextmanager
     def _training(self, member: str) -> Iterator[None]:
-        """Activates a member; train mode only where gradient checkpointing needs it (dropout is off in every model)."""
+        """Activates a member; train mode only where gradient checkpointing needs it (no model here has dropout then)."""
         self._activate(member)
         if self._checkpointing:
             self.loaded.model.train()

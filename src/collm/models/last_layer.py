@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import LlamaModel, PreTrainedModel, Qwen2Model, Qwen3Model
 from transformers.cache_utils import Cache
@@ -20,6 +21,12 @@ from collm.models.tree_attention import attend
 
 FAMILIES = (LlamaModel, Qwen2Model, Qwen3Model)
 """Backbones whose layers are called and built as this module expects. Whether the states are their own must still be tried."""
+
+
+def gathered(x_BTD: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """`x_BTD[rows, columns]`, and where a place is named more than once its gradients are added up in one order, every time."""
+    # Indexing adds them up with as many threads as there are, in the order in which they come.
+    return F.embedding(rows * x_BTD.shape[1] + columns, x_BTD.flatten(0, 1))
 
 
 def states_at(backbone: PreTrainedModel, ids_BT: Tensor, places: Places) -> Tensor:
@@ -36,9 +43,9 @@ def states_at(backbone: PreTrainedModel, ids_BT: Tensor, places: Places) -> Tens
     h_BTD = layer.input_layernorm(x_BTD)
     key, value = _keys_and_values(layer.self_attn, h_BTD, *rotation)
     cos_1Td, sin_1Td = rotation
-    query = _rotated(_heads(layer.self_attn, "q", h_BTD[row_B1, column_BQ]), cos_1Td[0, column_BQ], sin_1Td[0, column_BQ])
+    query = _rotated(_heads(layer.self_attn, "q", gathered(h_BTD, row_B1, column_BQ)), cos_1Td[0, column_BQ], sin_1Td[0, column_BQ])
     seen = torch.arange(ids_BT.shape[1], device=ids_BT.device) <= column_BQ[:, None, :, None]
-    x_BQD = _output(layer, x_BTD[row_B1, column_BQ], query, key, value, seen)
+    x_BQD = _output(layer, gathered(x_BTD, row_B1, column_BQ), query, key, value, seen)
     return body.norm(x_BQD[places.row_P, places.slot_P])
 
 

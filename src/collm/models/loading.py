@@ -138,12 +138,22 @@ def pick_device(device: str) -> torch.device:
     return picked
 
 
+def active_dropout(model: PreTrainedModel) -> str:
+    """The first setting by which a model drops units in train mode, such as "attention_dropout=0.1"; empty where there is none."""
+    return next((f"{key}={value}" for key, value in _dropout(model.config).items() if value > 0), "")
+
+
 def _without_dropout(config: PretrainedConfig) -> PretrainedConfig:
     # rho = 1 before the first update only holds if two passes over the same tokens agree.
-    for key, value in config.to_dict().items():
-        if ("dropout" in key or key.endswith("pdrop")) and isinstance(value, float):
-            setattr(config, key, 0.0)
+    for key in _dropout(config):
+        setattr(config, key, 0.0)
     return config
+
+
+def _dropout(config: PretrainedConfig) -> dict[str, float]:
+    return {
+        key: value for key, value in config.to_dict().items() if ("dropout" in key or key.endswith("pdrop")) and isinstance(value, float)
+    }
 
 
 def _first_line(error: BaseException) -> str:

@@ -16,10 +16,11 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTo
 from transformers.cache_utils import Cache
 
 from collm.errors import ModelError
+from collm.models.adapters import has_hooks
 from collm.models.decode_step import DecodeStep
 from collm.models.fused_head import LinearHead
 from collm.models.kv import drop_columns
-from collm.models.last_layer import FAMILIES, last_states, states_at
+from collm.models.last_layer import FAMILIES, gathered, last_states, states_at
 from collm.models.loading import embedding_rows, keeps_plain_kv
 from collm.models.sequences import Places, TreeLayout
 from collm.models.tree_attention import NAME as TREE_ATTENTION
@@ -27,6 +28,9 @@ from collm.models.tree_attention import Branches
 
 VALUE_HEAD_FILE = "value_head.safetensors"
 """Beside the backbone in a saved critic's folder."""
+
+MASK_ELEMENTS = 1 << 25
+"""The largest mask that is made to leave positions out: 128 MB in fp32."""
 
 
 class ValueHead(nn.Module):
@@ -90,10 +94,12 @@ class DecoderPasses:
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
         self._plain_head = self.backbone is not model and self._head_is_all_there_is()
         output = model.get_output_embeddings() if self._plain_head else None
-        self._linear_head = LinearHead(output, self.autocast) if type(output) is nn.Linear else None
-        self._lean_fits = self._plain_head and DecodeStep.fits(model)
-        self._lean_tried: set[bool] = set()
-        """The kinds of such passes that have agreed: of one column (True), of several (False)."""
+        self._linear_head = LinearHead(output, self.autocast) if type(output) is nn.Linear and not has_hooks(output) else None
+        # Of a live model whose owner put hooks on it, modules are called as they are.
+        self._hooked = has_hooks(model)
+        self._lean_fits = self._plain_head and not self._hooked and DecodeStep.fits(model)
+        self._lean_agrees: dict[bool, bool] = {}
+        """The verdict on each kind of such pass that was tried: of one column (True), of several (False)."""
         self._step: DecodeStep | None = None
         self._some_fit: bool | None = None
 
@@ -104,7 +110,7 @@ class DecoderPasses:
     def modules_changed(self) -> None:
         """To be called after layers were replaced or adapters added."""
         self._step = None
-        self._lean_tried.clear()
+        self._lean_agrees.clear()
         self._some_fit = None
 
     def hidden(self, ids_BT: Tensor, tree: TreeLayout | None = None) -> Tensor:
@@ -129,11 +135,18 @@ class DecoderPasses:
 
     def states(self, ids_BT: Tensor, places: Places, tree: TreeLayout | None = None) -> Tensor:
         """Last hidden states (P, D) at places of `hidden`'s sequences, others where possible not computed."""
-        # Masked attention takes twice the time of causal attention to as many tokens.
-        if tree is None and 2 * places.column_BQ.shape[1] <= ids_BT.shape[1] and self._reads_some():
+        if tree is None and self._spares(ids_BT, places) and self._reads_some():
             with self.autocast():
                 return states_at(self.backbone, ids_BT, places)
-        return self.hidden(ids_BT, tree)[places.row_P, places.column_P]
+        return gathered(self.hidden(ids_BT, tree), places.row_P, places.column_P)
+
+    def _spares(self, ids_BT: Tensor, places: Places) -> bool:
+        """Whether it is worth while to leave the other positions out."""
+        rows, length = ids_BT.shape
+        queries = places.column_BQ.shape[1]
+        # Masked attention takes twice the time of causal attention to as many tokens, and a mask. The last layer alone is not recomputed
+        # under gradient checkpointing, which is what train mode is for.
+        return 2 * queries <= length and rows * queries * length <= MASK_ELEMENTS and not self.backbone.training
 
     def positions_and_head(
         self, ids_BT: Tensor, places: Places, tree: TreeLayout | None = None
@@ -156,13 +169,13 @@ class DecoderPasses:
 
     @torch.no_grad()
     def _tries_some(self) -> bool:
-        if type(self.backbone) not in FAMILIES or not keeps_plain_kv(self.model) or not self._uses_sdpa:
+        if self._hooked or type(self.backbone) not in FAMILIES or not keeps_plain_kv(self.model) or not self._uses_sdpa:
             return False
         ids_1T = torch.arange(1, 9, device=self.device)[None] % embedding_rows(self.model)
         places = Places.of([0, 0, 0], [3, 7, 0], 1, self.device)
         with self.autocast():
             found_PD = states_at(self.backbone, ids_1T, places)
-        return self._agree(found_PD, self.hidden(ids_1T)[places.row_P, places.column_P])
+        return self._agree(found_PD, gathered(self.hidden(ids_1T), places.row_P, places.column_P))
 
     def takes_trees(self) -> bool:
         """Whether the model reads trees of tokens (`tree_attention.py`) as it reads their branches; found out by trying."""
@@ -205,19 +218,19 @@ class DecoderPasses:
     def last_logits(self, ids_BT: Tensor, mask_BL: Tensor, positions_BT: Tensor, cache: Cache) -> Tensor:
         """Logits (B, V) of the last column, with everything in `cache` as context; the cache grows by T."""
         width = ids_BT.shape[1]
-        if not self._lean_fits or (width == 1 and cache.get_seq_length() == 0):
+        one = width == 1
+        if not self._lean_fits or not self._lean_agrees.get(one, True) or (one and cache.get_seq_length() == 0):
             return self._model_logits(ids_BT, mask_BL, positions_BT, cache)
         # On a GPU one waits for the answer: not at every token.
         seen_BL = None if (width > 1 or self.device.type == "cpu") and bool(mask_BL.all()) else mask_BL
-        if (width == 1) not in self._lean_tried:
+        if one not in self._lean_agrees:
             # The first such pass is computed both ways: what follows is done one way or the other.
             found_BV = self._lean_logits(ids_BT, seen_BL, positions_BT, cache)
             drop_columns(cache, width)
             own_BV = self._model_logits(ids_BT, mask_BL, positions_BT, cache)
-            self._lean_fits = self._agree(found_BV, own_BV)
-            if not self._lean_fits:
+            self._lean_agrees[one] = self._agree(found_BV, own_BV)
+            if not self._lean_agrees[one]:
                 return own_BV
-            self._lean_tried.add(width == 1)
             # A run that is resumed tries at another place: no number may depend on where, nor the keys and values that are kept.
             drop_columns(cache, width)
         return self._lean_logits(ids_BT, seen_BL, positions_BT, cache)
@@ -247,8 +260,9 @@ class DecoderPasses:
         """Whether two ways of computing the same differ by no more than rounding explains."""
         with self.autocast():
             narrow = torch.is_autocast_enabled(self.device.type) or own_PD.dtype in (torch.bfloat16, torch.float16)
-        # Another attention moves a random model's states by little, so the bound is tight.
-        return bool(((found_PD - own_PD).norm(dim=-1) <= (5e-2 if narrow else 3e-4) * own_PD.norm(dim=-1)).all())
+        own_P = own_PD.norm(dim=-1)
+        # Another attention moves a random model's states by little, so the bound is tight. Beside an infinite norm nothing could be told.
+        return bool((((found_PD - own_PD).norm(dim=-1) <= (5e-2 if narrow else 3e-4) * own_P) & own_P.isfinite()).all())
 
     @torch.no_grad()
     def _head_is_all_there_is(self) -> bool:

@@ -16,7 +16,7 @@ from collm.errors import EnvContractError, ModelError
 from collm.models.chat import ChatFormat
 from collm.models.critic_input import CriticReader, OwnHistoryReader
 from collm.models.host import Host
-from collm.models.loading import LoadedModel, check_context, load_model, pick_device, stop_ids
+from collm.models.loading import LoadedModel, active_dropout, check_context, load_model, pick_device, stop_ids
 from collm.models.rows import DecodeSpec
 from collm.models.sampling import SupportRule
 from collm.models.seeds import derive_seed
@@ -161,5 +161,10 @@ class _Builder:
             raise ModelError(
                 f"models[{member!r}] is in {dtype}, in which small Adam steps round to nothing; "
                 "load it with dtype=torch.float32 or set tuning: lora"
+            )
+        if self._config.training.gradient_checkpointing and (dropout := active_dropout(live.model)):
+            raise ModelError(
+                f"models[{member!r}] has {dropout}, which gradient checkpointing would switch on; "
+                "load it with dropout 0 or set training.gradient_checkpointing: false"
             )
         return live

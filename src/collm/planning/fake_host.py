@@ -1,8 +1,9 @@
 """A host's model made of fake tensors, run by the code that runs the real one.
 
-Two things differ from the real passes. transformers makes attention masks for fake tensors that it leaves out for real
-ones, so that the update's passes get an attention without them; and bf16 autocast, which production turns on for a GPU,
-is turned on for tensors that say they are on the CPU.
+What differs from the real passes: transformers makes attention masks for fake tensors that it leaves out for real ones,
+so that the update's passes get an attention without them; bf16 autocast, which production turns on for a GPU, is turned
+on for tensors that say they are on the CPU; policies' passes go through all of the last layer, as trees and long
+responses do; and generation goes through transformers' layers.
 """
 
 from __future__ import annotations
@@ -50,10 +51,14 @@ class FakePasses(DecoderPasses):
         self.bf16 = bf16
         self._logits_are_heads = logits_are_heads
         super().__init__(model, torch.device("cpu"))
-        # Whether a lean step fits is found out by its numbers, which fake tensors have not; it takes no more than the layers do.
+        # Whether lean passes fit is found out by their numbers, which fake tensors have not; they take no more than the layers do.
         self._lean_fits = False
-        uses_sdpa = model.config._attn_implementation in ("sdpa", _MASKLESS)
-        self._some_fit = type(self.backbone) in FAMILIES and keeps_plain_kv(model) and uses_sdpa
+        self._some_fit = False
+
+    def read_few(self) -> None:
+        """For values, at few positions of texts that do not branch: the last layer works at these alone where production's does."""
+        uses_sdpa = self.model.config._attn_implementation in ("sdpa", _MASKLESS)
+        self._some_fit = type(self.backbone) in FAMILIES and keeps_plain_kv(self.model) and uses_sdpa
 
     @contextlib.contextmanager
     def autocast(self) -> Iterator[None]:

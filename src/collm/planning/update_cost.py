@@ -74,6 +74,7 @@ def _value_peaks(member: Trained, batch: Batch, features: int, depth: int) -> Pa
     positions = tuple(start - 1 for start, _ in batch.spans)
     inputs = [ValueInput(ids, positions, ((0.0,) * features,) * len(positions), {}, "")] * batch.rows
     head = _value_head(host, features)
+    host.passes.read_few()
     return _peaks(host, lambda passes, see: see(value_output(passes, head, inputs)).square().sum(), list(head.parameters()))
 
 
