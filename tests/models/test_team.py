@@ -45,7 +45,7 @@ def test_dropout_of_a_live_model_is_refused_where_it_would_be_on():
     models["b"].model.config.attention_dropout = 0.1
     build_team(config(), ["a", "b"], {"critic": ("a", "b")}, 3, live("a", "b", "critic"))
     checkpointing = config().model_copy(update={"training": TrainingConfig(gradient_checkpointing=True)})
-    with pytest.raises(ModelError, match=r"models\['b'\] has attention_dropout=0\.1, .* gradient_checkpointing: false"):
+    with pytest.raises(ModelError, match=r"models\['b'\] has attention_dropout=0\.1, .*training\.gradient_checkpointing: false"):
         build_team(checkpointing, ["a", "b"], {"critic": ("a", "b")}, 3, models)
 
 
