@@ -30,8 +30,7 @@ before and after. Get these figures again with `.venv/bin/python scripts/demo_re
 |---|---|---|---|---|---|---|---|---|
 {table}
 
-Machine: {machine}. Times are wall clock with a test suite running beside the training; all other figures
-repeat exactly on the same machine.
+Machine: {machine}. Times are wall clock; all other figures repeat exactly on the same machine.
 
 Greedy decoding (one episode per held-out string) goes the other way: taking the likeliest token at every place makes the untrained models
 skip few cells (71 accepted commands a turn, against 38 when sampled), and what training improves is the policy that is sampled. The
