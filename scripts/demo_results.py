@@ -33,8 +33,8 @@ before and after. Get these figures again with `.venv/bin/python scripts/demo_re
 Machine: {machine}. Times are wall clock; all other figures repeat exactly on the same machine.
 
 Greedy decoding (one episode per held-out string) goes the other way: taking the likeliest token at every place makes the untrained models
-skip few cells (71 accepted commands a turn, against 38 when sampled), and what training improves is the policy that is sampled. The
-held-out strings are longer than any training string: about 30 % of the trained team's responses hit the limit of 160 tokens there, and the
+skip few cells ({greedy:.0f} accepted commands in the last turn, against {sampled:.0f} when sampled), and what training improves is the policy that is sampled. The
+held-out strings are longer than any training string: {cut[0]:.0f} to {cut[1]:.0f} % of a trained team's responses hit the limit of 160 tokens there, and the
 return stays below that on the training rows.
 
 ![Held-out and training return against env steps](learning_curve.png)
@@ -75,6 +75,20 @@ def line(run: dict) -> str:
     )
 
 
+def page(runs: list[dict]) -> str:
+    """The page about all runs."""
+    first, after = runs[0]["evaluations"][0], [run["evaluations"][-1] for run in runs]
+    cut = sorted(100 * row["cut_share"] for row in after)
+    return PAGE.format(
+        episodes=first["episodes"],
+        table="\n".join(map(line, runs)),
+        machine=machine(),
+        greedy=first["greedy"]["metrics"]["accepted_commands"],
+        sampled=first["metrics"]["accepted_commands"],
+        cut=(cut[0], cut[-1]),
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -94,8 +108,7 @@ def main() -> None:
     learning_curve(
         {f"seed {s}": f for s, f in folders.items()}, target / "learning_curve.png", "CoLLM-CC on StrBuild, held-out strings ICML and CLIM"
     )
-    episodes = runs[0]["evaluations"][-1]["episodes"]
-    (target / "README.md").write_text(PAGE.format(episodes=episodes, table="\n".join(map(line, runs)), machine=machine()))
+    (target / "README.md").write_text(page(runs))
     print((target / "README.md").read_text())
 
 
