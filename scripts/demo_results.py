@@ -32,10 +32,10 @@ before and after. Get these figures again with `.venv/bin/python scripts/demo_re
 
 Machine: {machine}. Times are wall clock; all other figures repeat exactly on the same machine.
 
-Greedy decoding (one episode per held-out string) goes the other way: taking the likeliest token at every place makes the untrained models
-skip few cells ({greedy:.0f} accepted commands in the last turn, against {sampled:.0f} when sampled), and what training improves is the policy that is sampled. The
-held-out strings are longer than any training string: {cut[0]:.0f} to {cut[1]:.0f} % of a trained team's responses hit the limit of 160 tokens there, and the
-return stays below that on the training rows.
+Greedy decoding (one episode per held-out string) goes the other way: taking the likeliest token at every place makes the untrained
+models skip few cells ({greedy:.0f} accepted commands in the last turn, against {sampled:.0f} when sampled), and what training improves
+is the policy that is sampled. The held-out strings are longer than any training string: {cut[0]:.0f} to {cut[1]:.0f} % of a trained
+team's responses hit the limit of 160 tokens there, and the return stays below that on the training rows.
 
 ![Held-out and training return against env steps](learning_curve.png)
 """
