@@ -8,6 +8,8 @@ from builders import small_model
 from family_tools import COMMON, LONG, MODELS, made, shaken
 from transformers import Qwen2Config
 from transformers.models.llama import modeling_llama
+from transformers.models.qwen2 import modeling_qwen2
+from transformers.models.qwen3 import modeling_qwen3
 
 from collm.config.schema import LoraConfig
 from collm.models import passes as passes_module
@@ -27,6 +29,17 @@ def places():
 
 def ids():
     return torch.randint(0, 90, (4, 30), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def wide_norms(monkeypatch):
+    """transformers' norms round to fp32, in a model of doubles too; these do not, so that bounds may be tight."""
+
+    def forward(self, x):
+        return self.weight * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.variance_epsilon)
+
+    for norm in (modeling_llama.LlamaRMSNorm, modeling_qwen2.Qwen2RMSNorm, modeling_qwen3.Qwen3RMSNorm):
+        monkeypatch.setattr(norm, "forward", forward)
 
 
 def states_and_gradients(passes, model, some):
@@ -49,15 +62,14 @@ def calls(monkeypatch):
 def assert_both_ways_agree(passes, model):
     expected_PD, expected = states_and_gradients(passes, model, some=False)
     found_PD, found = states_and_gradients(passes, model, some=True)
-    # transformers' norms round to fp32, in a model of doubles too.
-    torch.testing.assert_close(found_PD, expected_PD, rtol=0, atol=3e-6)
+    torch.testing.assert_close(found_PD, expected_PD, rtol=0, atol=1e-11)
     assert found.keys() == expected.keys()
     for name, gradient in found.items():
-        assert float((gradient - expected[name]).norm()) <= 1e-6 * float(expected[name].norm()), name
+        assert float((gradient - expected[name]).norm()) <= 1e-10 * float(expected[name].norm()), name
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_states_and_gradients_are_those_of_all_positions(name, monkeypatch):
+def test_states_and_gradients_are_those_of_all_positions(name, monkeypatch, wide_norms):
     model = shaken(MODELS[name]().double())
     made_passes = calls(monkeypatch)
     passes = DecoderPasses(model, CPU)
@@ -66,7 +78,7 @@ def test_states_and_gradients_are_those_of_all_positions(name, monkeypatch):
     assert len(made_passes) == 2
 
 
-def test_with_adapters():
+def test_with_adapters(wide_norms):
     model = small_model("qwen3").model.double()
     switch = AdapterSwitch(model)
     for i, name in enumerate(("a", "b")):

@@ -130,7 +130,7 @@ class DecodeStep:
 
 def _layer(layer: Any) -> _Layer:
     own, mlp = layer.self_attn, layer.mlp
-    head_norms = _has_head_norms(own)
+    head_norms = has_head_norms(own)
     return _Layer(
         _norm(layer.input_layernorm),
         _linear(own.q_proj),
@@ -170,12 +170,13 @@ def _all_parts(layers: Sequence[Any]) -> list[Tensor | None] | None:
         if any(type(linear) is not nn.Linear for linear in linears.values()):
             return None
         parts: dict[str, Tensor | None] = {"norm": layer.input_layernorm.weight, "mlp_norm": layer.post_attention_layernorm.weight}
-        parts |= {"q_norm": own.q_norm.weight, "k_norm": own.k_norm.weight} if _has_head_norms(own) else {"q_norm": None, "k_norm": None}
+        parts |= {"q_norm": own.q_norm.weight, "k_norm": own.k_norm.weight} if has_head_norms(own) else {"q_norm": None, "k_norm": None}
         for name, linear in linears.items():
             parts |= {name: linear.weight, f"{name}_bias": linear.bias}
         found += [parts[name] for name in LAYER]
     return found
 
 
-def _has_head_norms(attention: nn.Module) -> bool:
+def has_head_norms(attention: nn.Module) -> bool:
+    """Whether queries and keys are normalised head by head, as Qwen3's are."""
     return isinstance(getattr(attention, "q_norm", None), nn.Module)

@@ -16,6 +16,7 @@ from transformers import LlamaModel, PreTrainedModel, Qwen2Model, Qwen3Model
 from transformers.cache_utils import Cache
 from transformers.models.llama.modeling_llama import rotate_half
 
+from collm.models.decode_step import has_head_norms
 from collm.models.sequences import Places
 from collm.models.tree_attention import attend
 
@@ -105,9 +106,10 @@ def _keys_and_values(attention: Any, h_BTD: Tensor, cos: Tensor, sin: Tensor) ->
 
 def _heads(attention: Any, part: str, h_BTD: Tensor) -> Tensor:
     """Queries, keys or values (B, heads, T, d); those that the model normalises, normalised."""
-    found = getattr(attention, f"{part}_proj")(h_BTD).view(*h_BTD.shape[:2], -1, attention.head_dim)
-    norm = attention._modules.get(f"{part}_norm")
-    return (found if norm is None else norm(found)).transpose(1, 2)
+    found = attention.get_submodule(f"{part}_proj")(h_BTD).view(*h_BTD.shape[:2], -1, attention.head_dim)
+    if part != "v" and has_head_norms(attention):
+        found = attention.get_submodule(f"{part}_norm")(found)
+    return found.transpose(1, 2)
 
 
 def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
