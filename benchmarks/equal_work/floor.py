@@ -25,8 +25,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from equal_work import task
 
 ROWS_AT_ONCE = 4
-LABEL = len("[agent_0 sees]\n\n")
-"""What collm's critic reads around each observation and response."""
+SEES, SAYS = "[agent_0 sees]\n\n", "[agent_0 says]\n\n"
+"""What collm's critic of several agents reads around each observation and each response."""
+SEEN, SAID = "\n", "> \n"
+"""What its critic of one does."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ def actor_load(episodes: int, samples: int) -> Load:
 def critic_load(episodes: int, read_agents: int) -> Load:
     """Observations and responses of so many agents in the order of time, up to the last value."""
     last = task.TURNS - 1
-    own = task.history_tokens(last) + (task.TURNS + last) * LABEL
+    before, after = (SEES, SAYS) if read_agents > 1 else (SEEN, SAID)
+    own = task.history_tokens(last) + task.TURNS * len(before) + last * len(after)
     return Load(episodes, read_agents * own, 0)
 
 

@@ -169,6 +169,8 @@ def test_the_bare_model_learns_from_each_distinct_token_once() -> None:
     assert tree.rows * tree.written == pytest.approx(3 * 30 * 64, rel=0.01)
     # "[agent_0 sees]\n" before and "\n" after each of 4 observations and 3 responses of 2 agents.
     assert floor.critic_load(1, 2).length == 2 * (263 + 3 * 80 + 3 * 64 + 7 * 16)
+    # "\n" after each observation, "> " before and "\n" after each response.
+    assert floor.critic_load(1, 1).length == 263 + 3 * 80 + 3 * 64 + 4 + 3 * 3
     assert [len(floor.loads(m, 1)) for m in schedules.METHODS] == [3, 4, 2]
 
 

@@ -16,7 +16,7 @@ from collm.models import passes as passes_module
 from collm.models.adapters import AdapterSwitch
 from collm.models.last_layer import gathered
 from collm.models.passes import DecoderPasses
-from collm.models.sequences import Places
+from collm.models.sequences import Places, TreeLayout
 
 CPU = torch.device("cpu")
 # Out of order, some rows with none, one state twice.
@@ -42,13 +42,22 @@ def wide_norms(monkeypatch):
         monkeypatch.setattr(norm, "forward", forward)
 
 
-def states_and_gradients(passes, model, some):
+def states_and_gradients(passes, model, fit):
     """At the places, and the gradient of a sum in which each state has a direction of its own."""
     model.zero_grad()
-    passes._some_fit = some
+    passes._layers_fit = fit
     states_PD = passes.states(ids(), places())
     (states_PD * torch.randn(states_PD.shape, dtype=states_PD.dtype, generator=torch.Generator().manual_seed(2))).sum().backward()
     return states_PD.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def all_states_and_gradients(passes, model, fit, ids_BT, tree):
+    """At every position."""
+    model.zero_grad()
+    passes._layers_fit = fit
+    states_BTD = passes.hidden(ids_BT, tree)
+    (states_BTD * torch.randn(states_BTD.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))).sum().backward()
+    return states_BTD.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 def calls(monkeypatch):
@@ -60,12 +69,15 @@ def calls(monkeypatch):
 
 
 def assert_both_ways_agree(passes, model):
-    expected_PD, expected = states_and_gradients(passes, model, some=False)
-    found_PD, found = states_and_gradients(passes, model, some=True)
-    torch.testing.assert_close(found_PD, expected_PD, rtol=0, atol=1e-11)
-    assert found.keys() == expected.keys()
-    for name, gradient in found.items():
-        assert float((gradient - expected[name]).norm()) <= 1e-10 * float(expected[name].norm()), name
+    assert_equal(states_and_gradients(passes, model, fit=True), states_and_gradients(passes, model, fit=False))
+
+
+def assert_equal(own, theirs):
+    (found, gradients), (expected, their_gradients) = own, theirs
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-11)
+    assert gradients.keys() == their_gradients.keys()
+    for name, gradient in gradients.items():
+        assert float((gradient - their_gradients[name]).norm()) <= 1e-10 * float(their_gradients[name].norm()), name
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -73,9 +85,37 @@ def test_states_and_gradients_are_those_of_all_positions(name, monkeypatch, wide
     model = shaken(MODELS[name]().double())
     made_passes = calls(monkeypatch)
     passes = DecoderPasses(model, CPU)
-    assert passes._reads_some()
+    assert passes._computes_layers()
     assert_both_ways_agree(passes, model)
     assert len(made_passes) == 2
+
+
+# 0 1 2 3 with the branches 4 5 6 and 7 8, of which the first goes on with 9.
+TREE = TreeLayout((4, 3, 2, 1), (-1, 0, 0, 1), (0, 1, 2, 3, 4, 5, 6, 4, 5, 7), ())
+
+
+@pytest.mark.parametrize("tree", [None, TREE], ids=["texts", "a tree"])
+@pytest.mark.parametrize("name", ["qwen3", "qwen2, biases", "rotations: yarn"])
+def test_all_states_and_gradients_are_those_of_transformers_layers(name, tree, wide_norms):
+    model = shaken(MODELS[name]().double())
+    passes = DecoderPasses(model, CPU)
+    assert passes.takes_trees()
+    ids_BT = ids()[:1, :10] if tree is not None else ids()
+    own, theirs = (all_states_and_gradients(passes, model, fit, ids_BT, tree) for fit in (True, False))
+    assert_equal(own, theirs)
+
+
+@pytest.mark.parametrize("name", ["qwen3", "llama"])
+def test_under_autocast_as_on_a_gpu(name, monkeypatch):
+    """bf16 products over fp32 weights: what is rounded differs, what is computed does not."""
+    model = shaken(MODELS[name]())
+    passes = DecoderPasses(model, CPU)
+    monkeypatch.setattr(passes, "autocast", lambda: torch.autocast("cpu", dtype=torch.bfloat16))
+    assert passes._computes_layers()
+    (found, gradients), (expected, their_gradients) = (states_and_gradients(passes, model, fit) for fit in (True, False))
+    assert float((found - expected).norm()) <= 2e-2 * float(expected.norm())
+    for name, gradient in gradients.items():
+        assert float((gradient - their_gradients[name]).norm()) <= 5e-2 * float(their_gradients[name].norm()), name
 
 
 def test_with_adapters(wide_norms):
@@ -86,7 +126,7 @@ def test_with_adapters(wide_norms):
             torch.nn.init.normal_(p, std=0.2, generator=torch.Generator().manual_seed(i))
     switch.use("b")
     passes = DecoderPasses(model, CPU)
-    assert passes._reads_some()
+    assert passes._computes_layers()
     assert_both_ways_agree(passes, model)
 
 
@@ -102,7 +142,7 @@ def test_a_padding_id_is_never_read():
 def test_where_it_would_not_pay_all_states_are_computed(monkeypatch):
     made_passes = calls(monkeypatch)
     passes = DecoderPasses(MODELS["qwen3"](), CPU)
-    assert passes._reads_some()
+    assert passes._computes_layers()
     made_passes.clear()
 
     def read(wanted: int) -> int:
@@ -134,16 +174,16 @@ def test_gradients_of_a_place_named_often_are_added_in_order():
 def test_other_architectures_are_left_to_transformers(architecture):
     model = small_model(architecture).model
     passes = DecoderPasses(model, CPU)
-    assert not passes._reads_some()
+    assert not passes._computes_layers()
     assert torch.equal(passes.states(ids(), places()), passes.hidden(ids())[ROWS, COLUMNS])
 
 
 def test_windows_and_eager_attention_are_left_to_transformers():
     sliding = Qwen2Config(num_key_value_heads=2, use_sliding_window=True, sliding_window=8, max_window_layers=1, **COMMON, **LONG)
-    assert not DecoderPasses(made(sliding), CPU)._reads_some()
+    assert not DecoderPasses(made(sliding), CPU)._computes_layers()
     eager = MODELS["qwen3"]()
     eager.set_attn_implementation("eager")
-    assert not DecoderPasses(eager, CPU)._reads_some()
+    assert not DecoderPasses(eager, CPU)._computes_layers()
 
 
 @torch.no_grad()
@@ -152,5 +192,5 @@ def test_a_model_that_computes_something_else_is_found_out(monkeypatch):
     rotate = modeling_llama.apply_rotary_pos_emb
     monkeypatch.setattr(modeling_llama, "apply_rotary_pos_emb", lambda q, k, cos, sin, **rest: rotate(q, k, cos, -sin, **rest))
     passes = DecoderPasses(shaken(MODELS["llama"]()), CPU)
-    assert not passes._reads_some()
+    assert not passes._computes_layers()
     assert torch.equal(passes.states(ids(), places()), passes.hidden(ids())[ROWS, COLUMNS])

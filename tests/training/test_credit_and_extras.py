@@ -57,14 +57,15 @@ def own_value(model, head, context: tuple[int, ...], features) -> torch.Tensor:
 def joint_text(episode: Episode, turn: int, agents: list[str], with_responses: bool, info: bool = True) -> list[str]:
     """What a critic reads, piece by piece; a turn past the last is the one that stands upcoming."""
     pieces = []
+    sees, says = ("[{} sees]\n", "[{} says]\n") if len(agents) > 1 else ("", "> ")
     for s in range(turn + 1):
         played = s < len(episode.transitions)
         tr = episode.transitions[s] if played else None
         seen = {a: tr.turns[a].observation for a in agents} if tr else episode.upcoming.observations
         m_t = (tr.info if tr else episode.upcoming.info).text
-        pieces.append("".join(f"[{a} sees]\n{seen[a]}\n" for a in agents) + (f"[info] {m_t}\n" if info else ""))
+        pieces.append("".join(f"{sees.format(a)}{seen[a]}\n" for a in agents) + (f"[info] {m_t}\n" if info else ""))
         if s < turn or with_responses:
-            pieces.append("".join(f"[{a} says]\n{tr.turns[a].text}\n" for a in agents))
+            pieces.append("".join(f"{says.format(a)}{tr.turns[a].text}\n" for a in agents))
     return pieces
 
 

@@ -85,17 +85,17 @@ def naive_values(loaded, head, episode: Episode, agents: list[str], history: str
     def ids(text: str) -> list[int]:
         return loaded.tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    values = []
+    values, named = [], len(agents) > 1
     for t in range(len(episode.transitions)):
         tokens: list[int] = []
         for s in range(t + 1):
             tr = episode.transitions[s]
-            seen = "".join(f"[{a} sees]\n{tr.turns[a].observation}\n" for a in agents)
+            seen = "".join((f"[{a} sees]\n" if named else "") + f"{tr.turns[a].observation}\n" for a in agents)
             seen += f"[info] {tr.info.text}\n" if global_info == "text" else ""
             if history == "full" or s == t:
                 tokens += ids(seen)
             if s < t and history == "full":
-                tokens += ids("".join(f"[{a} says]\n{tr.turns[a].text}\n" for a in agents))
+                tokens += ids("".join((f"[{a} says]\n" if named else "> ") + f"{tr.turns[a].text}\n" for a in agents))
         hidden = loaded.model.base_model(input_ids=torch.tensor([tokens])).last_hidden_state[0, -1]
         if global_info == "features":
             hidden = torch.cat([hidden, torch.tensor(episode.transitions[t].info.features, dtype=torch.float64)])

@@ -1,5 +1,8 @@
 """What a critic reads: the joint history (CoLLM-CC) or one agent's own (CoLLM-DC), then m_t.
 
+Joint histories say who sees and who says what. A critic of one agent reads no names, which would tell it nothing: each
+observation as it is, each response after "> ".
+
 The rendering is append-only, so that with `history: full` the input of V(h_t, m_t) is a prefix of the input of
 V(h_{t+1}, m_{t+1}) and one pass over an episode's longest history gives every turn's value. Each piece is tokenised on
 its own, with the critic's own tokenizer. With `history: last` h_t is the newest prompts, as it is for the agents.
@@ -48,6 +51,9 @@ class CriticReader:
         self._name = name
         self._tokenizer = tokenizer
         self._agents = list(agents)
+        named = len(self._agents) > 1
+        self._sees = {agent: f"[{agent} sees]\n" if named else "" for agent in self._agents}
+        self._says = {agent: f"[{agent} says]\n" if named else "> " for agent in self._agents}
         self._history = history
         self._global_info = global_info
         self._kind = kind
@@ -109,11 +115,11 @@ class CriticReader:
             seen = {agent: episode.transitions[turn].turns[agent].observation for agent in self._agents}
         else:
             seen = episode.upcoming.observations if episode.upcoming is not None else {}
-        parts = [f"[{agent} sees]\n{seen[agent]}\n" for agent in self._agents]
+        parts = [f"{self._sees[agent]}{seen[agent]}\n" for agent in self._agents]
         return "".join(parts) + (f"[info] {info.text}\n" if self._global_info == "text" else "")
 
     def _responses(self, transition: JointTransition) -> str:
-        return "".join(f"[{agent} says]\n{transition.turns[agent].text}\n" for agent in self._agents)
+        return "".join(f"{self._says[agent]}{transition.turns[agent].text}\n" for agent in self._agents)
 
     def _features(self, info: GlobalInfo) -> tuple[float, ...]:
         return tuple(float(x) for x in info.features) if self._global_info == "features" else ()

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM, PreTrainedModel, Qwen2ForCausalLM, Qwen3ForCausalLM
 from transformers.cache_utils import Cache
 
+from collm.models.family_layer import WIDE, has_head_norms
 from collm.models.kv import BufferedLayer, buffered
 from collm.models.loading import keeps_plain_kv
 from collm.models.scripted_layers import LAYER, all_layers, root_mean_square_norm
@@ -26,8 +27,6 @@ from collm.models.tree_attention import NAME as TREE_ATTENTION
 FAMILIES = (LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
 STEADY_ROTATIONS = {"default", "linear", "llama3", "yarn"}
 """Rotary embeddings whose angles depend on the position alone, not on how long the text is."""
-
-WIDE = (torch.float32, torch.float64)
 
 Apply = Callable[[Tensor], Tensor]
 
@@ -175,8 +174,3 @@ def _all_parts(layers: Sequence[Any]) -> list[Tensor | None] | None:
             parts |= {name: linear.weight, f"{name}_bias": linear.bias}
         found += [parts[name] for name in LAYER]
     return found
-
-
-def has_head_norms(attention: nn.Module) -> bool:
-    """Whether queries and keys are normalised head by head, as Qwen3's are."""
-    return isinstance(getattr(attention, "q_norm", None), nn.Module)

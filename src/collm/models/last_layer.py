@@ -1,27 +1,27 @@
-"""States at some positions, the last layer computed at these alone.
+"""Passes through a decoder of the Llama family that compute the last layer only where somebody reads its output.
 
 Every position's keys and values are needed in every layer, but the last layer's queries, attention and MLP only where somebody
 reads its output: at responses, at the few positions of an episode that have a value, at the end of a context. In a model of few
-layers that is a large share of a pass, forward and backward. The sums are those of transformers' layers.
+layers that is a large share of a pass, forward and backward.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import LlamaModel, PreTrainedModel, Qwen2Model, Qwen3Model
+from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
-from transformers.models.llama.modeling_llama import rotate_half
 
-from collm.models.decode_step import has_head_norms
+from collm.models.family_layer import Rotation, keys_and_values, normalised, output, queries
 from collm.models.sequences import Places
-from collm.models.tree_attention import attend
+from collm.models.tree_attention import Branches, attend, attend_along
 
-FAMILIES = (LlamaModel, Qwen2Model, Qwen3Model)
-"""Backbones whose layers are called and built as this module expects. Whether the states are their own must still be tried."""
+Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+"""(queries, keys, values, scaling) -> (B, heads, T, d)."""
 
 
 def gathered(x_BTD: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -30,45 +30,71 @@ def gathered(x_BTD: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return F.embedding(rows * x_BTD.shape[1] + columns, x_BTD.flatten(0, 1))
 
 
+def all_states(backbone: PreTrainedModel, ids_BT: Tensor, branches: Branches | None) -> Tensor:
+    """Last hidden states (B, T, D) of right-padded sequences, or of one row that branches."""
+    body: Any = backbone
+    x_BTD = body.embed_tokens(ids_BT)
+    if branches is None:
+        rotation = Rotation.of(body, x_BTD, _positions(ids_BT))
+        x_BTD = _through(body.layers, x_BTD, rotation, _causal)
+    else:
+        rotation = Rotation.of(body, x_BTD, branches.position_1T)
+        x_BTD = _through(body.layers, x_BTD, rotation, lambda q, k, v, scaling: attend_along(branches, q, k, v, scaling))
+    return normalised(body.norm, x_BTD)
+
+
 def states_at(backbone: PreTrainedModel, ids_BT: Tensor, places: Places) -> Tensor:
     """Last hidden states (P, D) of right-padded sequences at places."""
     # The families name their parts alike; nothing types them.
     body: Any = backbone
     x_BTD = body.embed_tokens(ids_BT)
-    positions_1T = torch.arange(ids_BT.shape[1], device=ids_BT.device)[None]
-    rotation = body.rotary_emb(x_BTD, positions_1T)
-    for layer in body.layers[:-1]:
-        x_BTD = layer(x_BTD, attention_mask=None, position_ids=positions_1T, position_embeddings=rotation, use_cache=False)
+    rotation = Rotation.of(body, x_BTD, _positions(ids_BT))
+    x_BTD = _through(body.layers[:-1], x_BTD, rotation, _causal)
     layer, column_BQ = body.layers[-1], places.column_BQ
     row_B1 = torch.arange(len(ids_BT), device=ids_BT.device)[:, None]
-    h_BTD = layer.input_layernorm(x_BTD)
-    key, value = _keys_and_values(layer.self_attn, h_BTD, *rotation)
-    cos_1Td, sin_1Td = rotation
-    query = _rotated(_heads(layer.self_attn, "q", gathered(h_BTD, row_B1, column_BQ)), cos_1Td[0, column_BQ], sin_1Td[0, column_BQ])
+    h_BTD = normalised(layer.input_layernorm, x_BTD)
+    key, value = keys_and_values(layer.self_attn, h_BTD, rotation)
+    query = queries(layer.self_attn, gathered(h_BTD, row_B1, column_BQ), rotation.at(column_BQ))
     seen = torch.arange(ids_BT.shape[1], device=ids_BT.device) <= column_BQ[:, None, :, None]
-    x_BQD = _output(layer, gathered(x_BTD, row_B1, column_BQ), query, key, value, seen)
-    return body.norm(x_BQD[places.row_P, places.slot_P])
+    x_BQD = output(layer, gathered(x_BTD, row_B1, column_BQ), attend(query, key, value, seen, layer.self_attn.scaling))
+    return normalised(body.norm, x_BQD[places.row_P, places.slot_P])
 
 
-def last_states(
-    backbone: PreTrainedModel, ids_BT: Tensor, seen_BL: Tensor | None, position_BT: Tensor, cache: Cache, cache_name: str
-) -> Tensor:
+def last_states(backbone: PreTrainedModel, ids_BT: Tensor, seen_BL: Tensor | None, position_BT: Tensor, cache: Cache) -> Tensor:
     """Last hidden states (B, D) of the last column, with everything in `cache` as context; the cache grows by T.
 
     `seen_BL` marks the columns that are real, the T new ones included (None: all are); the last is.
     """
     body: Any = backbone
     x_BTD = body.embed_tokens(ids_BT)
-    cos, sin = body.rotary_emb(x_BTD, position_BT)
+    rotation = Rotation.of(body, x_BTD, position_BT)
     masks = _masks(ids_BT, seen_BL, cache.get_seq_length())
     for layer in body.layers[:-1]:
-        known: dict[str, Any] = {"position_ids": position_BT, "position_embeddings": (cos, sin), cache_name: cache}
-        x_BTD = layer(x_BTD, attention_mask=masks.of_all, use_cache=True, **known)
-    layer = body.layers[-1]
-    h_BTD = layer.input_layernorm(x_BTD)
-    key, value = cache.update(*_keys_and_values(layer.self_attn, h_BTD, cos, sin), layer.self_attn.layer_idx)
-    query = _rotated(_heads(layer.self_attn, "q", h_BTD[:, -1:]), cos[:, -1:], sin[:, -1:])
-    return body.norm(_output(layer, x_BTD[:, -1:], query, key, value, masks.of_last)[:, 0])
+        h_BTD, own = normalised(layer.input_layernorm, x_BTD), layer.self_attn
+        key, value = cache.update(*keys_and_values(own, h_BTD, rotation), own.layer_idx)
+        x_BTD = output(layer, x_BTD, attend(queries(own, h_BTD, rotation).to(key.dtype), key, value, masks.of_all, own.scaling))
+    layer, own = body.layers[-1], body.layers[-1].self_attn
+    h_BTD = normalised(layer.input_layernorm, x_BTD)
+    key, value = cache.update(*keys_and_values(own, h_BTD, rotation), own.layer_idx)
+    query = queries(own, h_BTD[:, -1:], rotation.last()).to(key.dtype)
+    return normalised(body.norm, output(layer, x_BTD[:, -1:], attend(query, key, value, masks.of_last, own.scaling))[:, 0])
+
+
+def _through(layers: Any, x_BTD: Tensor, rotation: Rotation, attention: Attend) -> Tensor:
+    """What comes out of layers, at all positions."""
+    for layer in layers:
+        h_BTD, own = normalised(layer.input_layernorm, x_BTD), layer.self_attn
+        attended = attention(queries(own, h_BTD, rotation), *keys_and_values(own, h_BTD, rotation), own.scaling)
+        x_BTD = output(layer, x_BTD, attended)
+    return x_BTD
+
+
+def _causal(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+    return attend(query, key, value, None, scaling)
+
+
+def _positions(ids_BT: Tensor) -> Tensor:
+    return torch.arange(ids_BT.shape[1], device=ids_BT.device)[None]
 
 
 class _Masks(NamedTuple):
@@ -91,27 +117,3 @@ def _masks(ids_BT: Tensor, seen_BL: Tensor | None, before: int) -> _Masks:
     seen = seen_BL.bool()[:, None, None]
     # Padding sees itself, so that nothing becomes NaN; nobody sees padding.
     return _Masks((column_L <= column_T1) & (seen | (column_L == column_T1)), seen)
-
-
-def _output(layer: Any, x_BQD: Tensor, query: Tensor, key: Tensor, value: Tensor, seen: Tensor) -> Tensor:
-    """A layer's output (B, Q, D) where its input was `x_BQD`, from its queries there and all keys and values."""
-    attended = attend(query, key, value, seen, layer.self_attn.scaling)
-    x_BQD = x_BQD + layer.self_attn.o_proj(attended.transpose(1, 2).reshape(*x_BQD.shape[:2], -1))
-    return x_BQD + layer.mlp(layer.post_attention_layernorm(x_BQD))
-
-
-def _keys_and_values(attention: Any, h_BTD: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-    return _rotated(_heads(attention, "k", h_BTD), cos, sin), _heads(attention, "v", h_BTD)
-
-
-def _heads(attention: Any, part: str, h_BTD: Tensor) -> Tensor:
-    """Queries, keys or values (B, heads, T, d); those that the model normalises, normalised."""
-    found = attention.get_submodule(f"{part}_proj")(h_BTD).view(*h_BTD.shape[:2], -1, attention.head_dim)
-    if part != "v" and has_head_norms(attention):
-        found = attention.get_submodule(f"{part}_norm")(found)
-    return found.transpose(1, 2)
-
-
-def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """(B, heads, T, d), rotated by angles (B or 1, T, d)."""
-    return x * cos[:, None] + rotate_half(x) * sin[:, None]

@@ -18,9 +18,10 @@ from transformers.cache_utils import Cache
 from collm.errors import ModelError
 from collm.models.adapters import has_hooks
 from collm.models.decode_step import DecodeStep
+from collm.models.family_layer import FAMILIES
 from collm.models.fused_head import LinearHead
 from collm.models.kv import drop_columns
-from collm.models.last_layer import FAMILIES, gathered, last_states, states_at
+from collm.models.last_layer import all_states, gathered, last_states, states_at
 from collm.models.loading import embedding_rows, keeps_plain_kv
 from collm.models.sequences import Places, TreeLayout
 from collm.models.tree_attention import NAME as TREE_ATTENTION
@@ -101,7 +102,7 @@ class DecoderPasses:
         self._lean_agrees: dict[bool, bool] = {}
         """The verdict on each kind of such pass that was tried: of one column (True), of several (False)."""
         self._step: DecodeStep | None = None
-        self._some_fit: bool | None = None
+        self._layers_fit: bool | None = None
 
     @property
     def _uses_sdpa(self) -> bool:
@@ -111,10 +112,17 @@ class DecoderPasses:
         """To be called after layers were replaced or adapters added."""
         self._step = None
         self._lean_agrees.clear()
-        self._some_fit = None
+        self._layers_fit = None
 
     def hidden(self, ids_BT: Tensor, tree: TreeLayout | None = None) -> Tensor:
         """Last hidden states (B, T, D) of right-padded sequences; with `tree` of the one row that it lays out (`takes_trees`)."""
+        if not self._computes_layers():
+            return self._model_hidden(ids_BT, tree)
+        with self.autocast():
+            return all_states(self.backbone, ids_BT, tree and Branches.of(tree, self.device))
+
+    def _model_hidden(self, ids_BT: Tensor, tree: TreeLayout | None = None) -> Tensor:
+        """`hidden` by the model's own layers."""
         with self.autocast():
             return self.backbone(input_ids=ids_BT, use_cache=False, **self._branching(tree)).last_hidden_state
 
@@ -135,7 +143,7 @@ class DecoderPasses:
 
     def states(self, ids_BT: Tensor, places: Places, tree: TreeLayout | None = None) -> Tensor:
         """Last hidden states (P, D) at places of `hidden`'s sequences, others where possible not computed."""
-        if tree is None and self._spares(ids_BT, places) and self._reads_some():
+        if tree is None and self._spares(ids_BT, places) and self._computes_layers():
             with self.autocast():
                 return states_at(self.backbone, ids_BT, places)
         return gathered(self.hidden(ids_BT, tree), places.row_P, places.column_P)
@@ -144,9 +152,8 @@ class DecoderPasses:
         """Whether it is worth while to leave the other positions out."""
         rows, length = ids_BT.shape
         queries = places.column_BQ.shape[1]
-        # Masked attention takes twice the time of causal attention to as many tokens, and a mask. The last layer alone is not recomputed
-        # under gradient checkpointing, which is what train mode is for.
-        return 2 * queries <= length and rows * queries * length <= MASK_ELEMENTS and not self.backbone.training
+        # Masked attention takes twice the time of causal attention to as many tokens, and a mask.
+        return 2 * queries <= length and rows * queries * length <= MASK_ELEMENTS
 
     def positions_and_head(
         self, ids_BT: Tensor, places: Places, tree: TreeLayout | None = None
@@ -161,21 +168,23 @@ class DecoderPasses:
             logits_BTV = self.model(input_ids=ids_BT, use_cache=False, **self._branching(tree)).logits
             return logits_BTV[places.row_P, places.column_P], _identity
 
-    def _reads_some(self) -> bool:
-        """Whether the last layer can be computed at some positions alone; found out by trying."""
-        if self._some_fit is None:
-            self._some_fit = self._tries_some()
-        return self._some_fit
+    def _computes_layers(self) -> bool:
+        """Whether the layers may be computed here (`last_layer.py`); whether a model's are what they seem is found out by trying."""
+        if self._layers_fit is None:
+            self._layers_fit = self._tries_layers()
+        # Train mode is for gradient checkpointing, which recomputes transformers' layers only.
+        return self._layers_fit and not self.backbone.training
 
     @torch.no_grad()
-    def _tries_some(self) -> bool:
+    def _tries_layers(self) -> bool:
         if self._hooked or type(self.backbone) not in FAMILIES or not keeps_plain_kv(self.model) or not self._uses_sdpa:
             return False
         ids_1T = torch.arange(1, 9, device=self.device)[None] % embedding_rows(self.model)
         places = Places.of([0, 0, 0], [3, 7, 0], 1, self.device)
+        own_1TD = self._model_hidden(ids_1T)
         with self.autocast():
-            found_PD = states_at(self.backbone, ids_1T, places)
-        return self._agree(found_PD, gathered(self.hidden(ids_1T), places.row_P, places.column_P))
+            some_PD, all_1TD = states_at(self.backbone, ids_1T, places), all_states(self.backbone, ids_1T, None)
+        return self._agree(all_1TD, own_1TD) and self._agree(some_PD, gathered(own_1TD, places.row_P, places.column_P))
 
     def takes_trees(self) -> bool:
         """Whether the model reads trees of tokens (`tree_attention.py`) as it reads their branches; found out by trying."""
@@ -186,10 +195,10 @@ class DecoderPasses:
     def _branching(self, tree: TreeLayout | None) -> dict[str, Any]:
         if tree is None:
             return {}
-        positions_1T = torch.tensor([tree.positions], device=self.device)
+        branches = Branches.of(tree, self.device)
         # transformers hands a mask of four dimensions through as it is; the attention function reads the branches instead.
         unread = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self.device)
-        return {"position_ids": positions_1T, "attention_mask": unread, "branches": Branches.of(tree, self.device)}
+        return {"position_ids": branches.position_1T, "attention_mask": unread, "branches": branches}
 
     @torch.no_grad()
     def _reads_trees(self) -> bool:
@@ -204,13 +213,13 @@ class DecoderPasses:
         second_TD = self.hidden(ids_T[None, [0, 1, 2, 5]])[0]
         self.model.set_attn_implementation(TREE_ATTENTION)
         try:
-            both_TD = self.hidden(ids_T[None], tree)[0]
+            both_TD = self._model_hidden(ids_T[None], tree)[0]
         except torch.OutOfMemoryError:
             raise
         except (TypeError, ValueError, RuntimeError):
             both_TD = torch.full_like(first_TD, torch.nan)
         apart_TD = torch.cat([first_TD, second_TD[3:]])
-        reads = self._agree(both_TD, apart_TD)
+        reads = self._agree(both_TD, apart_TD) and self._agree(self.hidden(ids_T[None], tree)[0], both_TD)
         if not reads:
             self.model.set_attn_implementation("sdpa")
         return reads
@@ -238,7 +247,7 @@ class DecoderPasses:
     def _lean_logits(self, ids_BT: Tensor, seen_BL: Tensor | None, positions_BT: Tensor, cache: Cache) -> Tensor:
         with self.autocast():
             if ids_BT.shape[1] > 1:
-                return self.head(last_states(self.backbone, ids_BT, seen_BL, positions_BT, cache, self._cache_name))
+                return self.head(last_states(self.backbone, ids_BT, seen_BL, positions_BT, cache))
             if self._step is None:
                 self._step = DecodeStep(self.model)
             return self._step.logits(ids_BT[:, 0], positions_BT[:, 0], seen_BL, cache)

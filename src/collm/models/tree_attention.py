@@ -27,6 +27,8 @@ class Branches:
     """A layout made ready for the layers of one pass: segments of equal length and depth are computed together."""
 
     layout: TreeLayout
+    position_1T: Tensor
+    """Of each token its distance from the root."""
     groups: list[list[int]] = field(default_factory=list)
     masks: list[Tensor | None] = field(default_factory=list)
     """Per group (s, p + s), True = may be seen; None where there is nothing before: plain causal attention."""
@@ -40,7 +42,7 @@ class Branches:
             depths.append(before)
             groups.setdefault((length, before), []).append(i)
         masks = [torch.ones(s, p + s, dtype=torch.bool, device=device).tril(p) if p else None for s, p in groups]
-        return cls(layout, list(groups.values()), masks)
+        return cls(layout, torch.tensor([layout.positions], device=device), list(groups.values()), masks)
 
 
 def tree_attention(
@@ -56,6 +58,11 @@ def tree_attention(
     """Attention output (1, T, heads, d) for queries (1, heads, T, d) and keys and values (1, heads or fewer, T, d)."""
     if branches is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
+    return attend_along(branches, query, key, value, scaling).transpose(1, 2).contiguous(), None
+
+
+def attend_along(branches: Branches, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+    """Attention output (1, heads, T, d) for queries (1, heads, T, d) and keys and values (1, heads or fewer, T, d)."""
     layout = branches.layout
     query_S = query.split(layout.lengths, dim=2)
     key_S, value_S = _paths(key, layout), _paths(value, layout)
@@ -64,7 +71,7 @@ def tree_attention(
         q, k, v = (torch.cat([x[i] for i in group]) for x in (query_S, key_S, value_S))
         out = attend(q, k, v, mask, scaling)
         found |= {i: out[g : g + 1] for g, i in enumerate(group)}
-    return torch.cat([found[i] for i in range(len(layout.lengths))], dim=2).transpose(1, 2).contiguous(), None
+    return torch.cat([found[i] for i in range(len(layout.lengths))], dim=2)
 
 
 def _paths(x: Tensor, layout: TreeLayout) -> list[Tensor]:

@@ -23,7 +23,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from collm.config.schema import LoraConfig
 from collm.models.adapters import AdapterSwitch
-from collm.models.last_layer import FAMILIES
+from collm.models.family_layer import FAMILIES
 from collm.models.loading import keeps_plain_kv
 from collm.models.passes import DecoderPasses
 from collm.models.sequences import Places, TreeLayout
@@ -53,12 +53,16 @@ class FakePasses(DecoderPasses):
         super().__init__(model, torch.device("cpu"))
         # Whether lean passes fit is found out by their numbers, which fake tensors have not; they take no more than the layers do.
         self._lean_fits = False
-        self._some_fit = False
+        uses_sdpa = model.config._attn_implementation in ("sdpa", _MASKLESS)
+        self._layers_fit = type(self.backbone) in FAMILIES and keeps_plain_kv(model) and uses_sdpa
+        self._reads_few = False
 
     def read_few(self) -> None:
         """For values, at few positions of texts that do not branch: the last layer works at these alone where production's does."""
-        uses_sdpa = self.model.config._attn_implementation in ("sdpa", _MASKLESS)
-        self._some_fit = type(self.backbone) in FAMILIES and keeps_plain_kv(self.model) and uses_sdpa
+        self._reads_few = True
+
+    def _spares(self, ids_BT: Tensor, places: Places) -> bool:
+        return self._reads_few and super()._spares(ids_BT, places)
 
     @contextlib.contextmanager
     def autocast(self) -> Iterator[None]:

@@ -35,13 +35,13 @@ def critic_text(
     names: Sequence[str], reads: Sequence[int], trajectory: Trajectory, turn: int, history: History, kind: Kind, info: bool
 ) -> str:
     """What a critic of agents `reads` has before it at `turn`; with `info` m_t as text."""
-    text = ""
+    text, named = "", len(reads) > 1
     for t in range(turn + 1) if history == "full" else (turn,):
         step = trajectory.steps[t]
-        text += "".join(f"[{names[i]} sees]\n{step.observations[i]}\n" for i in reads)
+        text += "".join((f"[{names[i]} sees]\n" if named else "") + f"{step.observations[i]}\n" for i in reads)
         text += f"[info] {step.info}\n" if info else ""
         if t < turn or kind == "q":
-            text += "".join(f"[{names[i]} says]\n{step.texts[i]}\n" for i in reads)
+            text += "".join((f"[{names[i]} says]\n" if named else "> ") + f"{step.texts[i]}\n" for i in reads)
     return text
 
 
