@@ -30,6 +30,7 @@ MODELS = {
     "llama": lambda: small_model("llama").model,
     "qwen2, biases": lambda: made(Qwen2Config(num_key_value_heads=2, **COMMON, **LONG)),
     "llama, biases": lambda: made(LlamaConfig(num_key_value_heads=2, attention_bias=True, mlp_bias=True, **COMMON, **LONG)),
+    "llama, gelu": lambda: made(LlamaConfig(num_key_value_heads=2, hidden_act="gelu", **COMMON, **LONG)),
     **{f"rotations: {kind}": (lambda kind=kind: rotated(kind)) for kind in ROTATIONS},
 }
 

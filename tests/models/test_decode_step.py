@@ -52,7 +52,7 @@ def test_steps_give_the_logits_of_transformers_layers(name, padding, scripted, m
     expected = pass_through(passes, ids_BT, mask_BT, 12, by_steps=False)
     found = pass_through(passes, ids_BT, mask_BT, 12, by_steps=True)
     assert passes._step is not None
-    assert (passes._step._parts is not None) == scripted
+    assert (passes._step._parts is not None) == (scripted and "gelu" not in name)
     assert (found - expected).norm() <= 2e-6 * expected.norm()
 
 

@@ -127,6 +127,7 @@ def test_adapters_of_one_base_are_generated_in_one_batch():
         with torch.no_grad():
             for p in h.members[name].parameters:
                 p.normal_(std=0.3, generator=torch.Generator().manual_seed(i))
+    assert h.mixes_adapters
     requests = [GenerationRequest("ab"[i % 2], i, i, c, i, True) for i, c in enumerate(CONTEXTS)]
     mixed = h.generate(requests)
     h.forget()

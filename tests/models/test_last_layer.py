@@ -1,4 +1,4 @@
-"""States read at some positions, and their gradients, are those of transformers' layers at all positions, or these are used."""
+"""States, of all positions or some, and their gradients are those of transformers' layers, or these are used."""
 
 from __future__ import annotations
 
@@ -105,10 +105,13 @@ def test_all_states_and_gradients_are_those_of_transformers_layers(name, tree, w
     assert_equal(own, theirs)
 
 
+@pytest.mark.parametrize("targets", [None, "gate_proj", "q_proj,up_proj"])
 @pytest.mark.parametrize("name", ["qwen3", "llama"])
-def test_under_autocast_as_on_a_gpu(name, monkeypatch):
+def test_under_autocast_as_on_a_gpu(name, targets, monkeypatch):
     """bf16 products over fp32 weights: what is rounded differs, what is computed does not."""
     model = shaken(MODELS[name]())
+    if targets is not None:
+        adapted(model, targets)
     passes = DecoderPasses(model, CPU)
     monkeypatch.setattr(passes, "autocast", lambda: torch.autocast("cpu", dtype=torch.bfloat16))
     assert passes._computes_layers()
@@ -118,13 +121,19 @@ def test_under_autocast_as_on_a_gpu(name, monkeypatch):
         assert float((gradient - their_gradients[name]).norm()) <= 5e-2 * float(their_gradients[name].norm()), name
 
 
-def test_with_adapters(wide_norms):
-    model = small_model("qwen3").model.double()
+def adapted(model, targets: str):
+    """With two adapters, the second in use."""
     switch = AdapterSwitch(model)
     for i, name in enumerate(("a", "b")):
-        for p in switch.add(name, LoraConfig(rank=4, targets="q_proj,k_proj,o_proj,down_proj"), seed=i):
+        for p in switch.add(name, LoraConfig(rank=4, targets=targets), seed=i):
             torch.nn.init.normal_(p, std=0.2, generator=torch.Generator().manual_seed(i))
     switch.use("b")
+    return model
+
+
+@pytest.mark.parametrize("targets", ["q_proj,k_proj,o_proj,down_proj", "v_proj,gate_proj", "up_proj"])
+def test_with_adapters(targets, wide_norms):
+    model = adapted(small_model("qwen3").model.double(), targets)
     passes = DecoderPasses(model, CPU)
     assert passes._computes_layers()
     assert_both_ways_agree(passes, model)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collm.config.schema import OptimizerConfig
+from collm.models import generation as generation_module
 from collm.models.generation import Generation, GenerationRequest
 from collm.models.host import Host
 from collm.models.rows import DecodeSpec
@@ -109,6 +110,42 @@ def test_turns_continue_caches_of_conversations_that_left_at_different_times():
     assert batch.fed_tokens == 5 * 3 + sum(len(g.response_ids) - 1 for g in found.values()), "only what is new is read"
     for key, expected in alone([request(10 + i, r.context_ids) for i, r in enumerate(again)], stops).items():
         same(found[key], expected)
+
+
+def test_what_several_continue_is_used_up_by_the_last_of_them():
+    h = host(budget=1)
+    (answer,) = h.generate([request(0, context(0, 9))])
+    known = context(0, 9) + answer.response_ids
+    again = [request(1, (*known, 80), before=0), request(2, (*known, 81, 82), before=0)]
+    batch = h.open_batch()
+    batch.admit(again)
+    assert h._caches == {}
+    found = {r.key: g for r, g in batch.decode()}
+    assert batch.fed_tokens == 2 + 3 + 2 * (NEW - 1), "each read what is new to it, the last sampled token included"
+    assert set(h._caches) == {1, 2}
+    for key, expected in alone([request(1, (*known, 80)), request(2, (*known, 81, 82))], FREE).items():
+        same(found[key], expected)
+
+
+def test_the_last_to_end_leave_nothing_in_the_batch(monkeypatch):
+    """Their keys and values exist once: layer by layer what is kept is taken and the batch's own given back."""
+    held: list[int] = []
+    inner = generation_module.take_rows
+
+    def take(cache, *args, **kwargs):
+        taken = inner(cache, *args, **kwargs)
+        held.append(sum(layer.key_buffer.numel() + layer.value_buffer.numel() for layer in cache.layers))
+        return taken
+
+    monkeypatch.setattr(generation_module, "take_rows", take)
+    stops = frozenset(range(60, 75))
+    h = host(stops)
+    found = h.generate([request(i, context(i, 5 + 3 * i)) for i in range(5)])
+    assert len({len(g.response_ids) for g in found}) > 2, "all ended together: the test says nothing"
+    assert len(held) > 1
+    assert all(held[:-1])
+    assert held[-1] == 0
+    assert len(h._caches) == 5
 
 
 def test_a_mask_made_ready_is_the_mask():

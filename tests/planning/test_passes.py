@@ -10,7 +10,7 @@ from torch import nn
 
 from collm.models.fused_head import LinearHead
 from collm.models.host import Host
-from collm.models.kv import BufferedLayer, assemble, take_row
+from collm.models.kv import BufferedLayer, assemble, take_rows
 from collm.models.passes import DecoderPasses
 from collm.planning.architecture import read_architecture
 from collm.planning.block_head import head_in_one_block
@@ -53,7 +53,7 @@ def test_cache_bytes_are_those_of_real_buffers_and_rows(tmp_path):
         passes.last_logits(ids, torch.ones_like(ids), torch.arange(10).expand(3, 10), cache)
     buffers = [t for layer in cache.layers if isinstance(layer, BufferedLayer) for t in (layer.key_buffer, layer.value_buffer)]
     assert sum(t.untyped_storage().nbytes() for t in buffers) == 3 * 12 * per_token
-    row = take_row(cache, 1, torch.ones(10, dtype=torch.long), (1,) * 10)
+    row = take_rows(cache, [1], torch.ones(2, 10, dtype=torch.long), [(1,) * 10], emptying=False)[0]
     assert sum(t.untyped_storage().nbytes() for layer in row.layers for t in layer) == 10 * per_token
 
 

@@ -5,6 +5,7 @@ Responses enter the history as the ids that were sampled. Only the text between 
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any, Literal, cast
 
 from transformers import PreTrainedTokenizerBase
@@ -37,6 +38,10 @@ class ChatFormat:
             raise ModelError(
                 f"the chat template of {tokenizer.name_or_path} drops assistant messages; collm needs one that renders dialogues"
             )
+        # The tokenizer puts both together anew whenever it is asked.
+        self._special = frozenset(tokenizer.all_special_ids) | frozenset(tokenizer.added_tokens_decoder)
+        # After an answer, before any message: the template's own.
+        self._front = self._after_answer(_OTHER)
 
     def first(self, message: str) -> tuple[int, ...]:
         """Ids of a dialogue that begins with `message`, up to where the agent answers."""
@@ -49,15 +54,17 @@ class ChatFormat:
         own closing token is not closed twice.
         """
         between = self._after_answer(message)
-        closer = ids_text(self.tokenizer, [last_id], special=True)
-        # What every message has in front is the template's own: a message that begins like the closer keeps all of itself.
-        closes = between.startswith(closer) and self._after_answer(_OTHER + message).startswith(closer)
-        return text_ids(self.tokenizer, between.removeprefix(closer) if self._is_special(last_id) and closes else between)
+        if last_id in self._special:
+            closer = ids_text(self.tokenizer, [last_id], special=True)
+            # A message that begins like the closer keeps all of itself.
+            if between.startswith(closer) and self._front.startswith(closer):
+                between = between.removeprefix(closer)
+        return text_ids(self.tokenizer, between)
 
     def closer_id(self) -> int | None:
         """The special token with which the template closes an answer, if it does: it ends a response as EOS does."""
         ids = text_ids(self.tokenizer, self._after_answer("b"))
-        return ids[0] if ids and self._is_special(ids[0]) else None
+        return ids[0] if ids and ids[0] in self._special else None
 
     def text(self, response_ids: tuple[int, ...]) -> str:
         """A response as text, special tokens left out."""
@@ -67,9 +74,6 @@ class ChatFormat:
         """What the template puts after an answer that is followed by `message`, up to where the agent answers again."""
         text = self._render([("user", "a"), ("assistant", _ANSWER), ("user", message)])
         return text[text.index(_ANSWER) + len(_ANSWER) :]
-
-    def _is_special(self, token: int) -> bool:
-        return token in self.tokenizer.all_special_ids or token in self.tokenizer.added_tokens_decoder
 
     def _render(self, messages: list[tuple[str, str]]) -> str:
         chat = [{"role": role, "content": content} for role, content in messages]
@@ -108,9 +112,10 @@ class TokenHistory:
             self._turns.clear()
         self._message = message
         self._prompt = self._chat.following(message, self._turns[-1][2][-1]) if self._turns else self._chat.first(message)
-        while self._turns and len(self._context()) > self._room:
-            self._drop_oldest()
         context = self._context()
+        while self._turns and len(context) > self._room:
+            self._drop_oldest()
+            context = self._context()
         if len(context) > self._room:
             raise ContextOverflowError(
                 f"{self._agent}: a prompt of {len(context)} tokens does not fit into {self._room} "
@@ -123,7 +128,7 @@ class TokenHistory:
         self._turns.append((self._message, self._prompt, response_ids))
 
     def _context(self) -> tuple[int, ...]:
-        return tuple(token for _, prompt, response in self._turns for token in prompt + response) + self._prompt
+        return tuple(chain.from_iterable(prompt + response for _, prompt, response in self._turns)) + self._prompt
 
     def _drop_oldest(self) -> None:
         self._turns.pop(0)

@@ -1,6 +1,6 @@
 """One layer of the Llama family, from the same weights and modules as transformers' own, in the parts that passes put together.
 
-What lies between its matrix products goes through `elementwise.py` on a CPU. The sums are those of transformers' layers.
+What lies between its matrix products goes through `elementwise.py`, norms only on a CPU. The sums are those of transformers' layers.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ FAMILIES = (LlamaModel, Qwen2Model, Qwen3Model)
 """Backbones whose layers are called and built as this module expects. Whether the states are their own must still be tried."""
 
 WIDE = (torch.float32, torch.float64)
+"""Types in which norms are computed as they come; narrower ones transformers widens for it."""
 
 
 class Rotation(NamedTuple):
@@ -50,15 +51,20 @@ def keys_and_values(attention: Any, h_BTD: Tensor, rotation: Rotation) -> tuple[
     return _heads(attention, "k", h_BTD, rotation), value.transpose(1, 2)
 
 
-def output(layer: Any, x_BTD: Tensor, attended: Tensor) -> Tensor:
-    """A layer's output (B, T, D) where its input was `x_BTD` and its attention gave (B, heads, T, d)."""
-    x_BTD = x_BTD + layer.self_attn.o_proj(attended.transpose(1, 2).reshape(*x_BTD.shape[:2], -1))
-    h_BTD, mlp = normalised(layer.post_attention_layernorm, x_BTD), layer.mlp
+def after_attention(layer: Any, x_BTD: Tensor, attended: Tensor) -> Tensor:
+    """The stream (B, T, D) that was `x_BTD`, with what a layer's attention gave, (B, heads, T, d)."""
+    return x_BTD + layer.self_attn.o_proj(attended.transpose(1, 2).reshape(*x_BTD.shape[:2], -1))
+
+
+def after_mlp(layer: Any, x_BTD: Tensor) -> Tensor:
+    """The stream with what a layer's MLP makes of it: the layer's output."""
+    return x_BTD + layer.mlp.down_proj(_gated(layer.mlp, normalised(layer.post_attention_layernorm, x_BTD)))
+
+
+def _gated(mlp: Any, h_BTD: Tensor) -> Tensor:
+    # On its own, so that without gradients nothing of it is left while its result is projected.
     gate, up = mlp.gate_proj(h_BTD), mlp.up_proj(h_BTD)
-    # An adapter on one of the two may give it another type under autocast.
-    fused = mlp.config.hidden_act in ("silu", "swish") and gate.dtype == up.dtype
-    gated = silu_gated(gate, up) if fused else mlp.act_fn(gate) * up
-    return x_BTD + mlp.down_proj(gated)
+    return silu_gated(gate, up) if mlp.config.hidden_act in ("silu", "swish") else mlp.act_fn(gate) * up
 
 
 def normalised(norm: Any, x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from collm.errors import NonFiniteLossError
-from collm.models.kv import RowCache, assemble, common_prefix, left_pad, take_row
+from collm.models.kv import RowCache, assemble, common_prefix, left_pad, take_rows
 from collm.models.rows import DecodeSpec, Rows, RowState, join_rows, spread_rows
 from collm.models.sequences import micro_batches
 from collm.types import StopReason
@@ -28,7 +28,8 @@ LOOK_EVERY_ON_A_GPU = 8
 class GenerationRequest:
     """One agent's context to be answered.
 
-    `key` names the conversation, `before` the one it continues, whose cache may be reused (None: none does).
+    `key` names the conversation, `before` the one it continues, whose cache is reused and used up: others that continue the
+    same one have to be admitted together with it, or read all of their contexts anew (None: it continues none).
     """
 
     member: str
@@ -88,7 +89,12 @@ class LiveBatch:
     @torch.no_grad()
     def admit(self, requests: Sequence[GenerationRequest]) -> None:
         """Read the requests' contexts, sample their first tokens and put them beside the rows that are there."""
-        read = [self._prefill(some) for some in self._chunks(requests)]
+        chunks = list(self._chunks(requests))
+        last_use = {r.before: i for i, chunk in enumerate(chunks) for group in chunk for r in group}
+        read: list[tuple[Rows, list[GenerationRequest]]] = []
+        for i, chunk in enumerate(chunks):
+            read.append(self._prefill(chunk))
+            self._forget({r.before for group in chunk for r in group if last_use[r.before] == i})
         if not read:
             return
         parts = self._live_part() + [(rows, torch.arange(len(rows), device=self._decoder.device)) for rows, _ in read]
@@ -143,6 +149,11 @@ class LiveBatch:
     def _stored(self, request: GenerationRequest) -> RowCache | None:
         return None if self._decoder.caches is None else self._decoder.caches.get(request.before)
 
+    def _forget(self, keys: Iterable[Hashable]) -> None:
+        if self._decoder.caches is not None:
+            for key in keys:
+                self._decoder.caches.pop(key, None)
+
     def _prefill(self, groups: Sequence[list[GenerationRequest]]) -> tuple[Rows, list[GenerationRequest]]:
         decoder, device = self._decoder, self._decoder.device
         firsts = [group[0] for group in groups]
@@ -182,7 +193,7 @@ class LiveBatch:
             return []
         done = self._rows.state.done_B.tolist()
         ended = [b for b, (over, handed) in enumerate(zip(done, self._handed, strict=True)) if over and not handed]
-        answers = self._hand_out(self._rows, ended) if ended else []
+        answers = self._hand_out(self._rows, ended, last=all(done)) if ended else []
         if all(done):
             self._rows, self._requests, self._handed = None, [], []
         elif ended and 2 * sum(done) >= len(done):
@@ -191,11 +202,13 @@ class LiveBatch:
             self._handed = [False] * len(self._requests)
         return answers
 
-    def _hand_out(self, rows: Rows, which: Sequence[int]) -> list[Answer]:
+    def _hand_out(self, rows: Rows, which: Sequence[int], last: bool) -> list[Answer]:
+        """The answers of these rows, whose keys and values are kept; the `last` ones leave none in the batch."""
         index = torch.tensor(which, device=self._decoder.device)
         columns = (rows.state.count_B, rows.state.ids_BT, rows.state.logprob_BT.double(), rows.state.mass_BT.double())
         counts, ids, logprobs, masses = (c[index].tolist() for c in columns)
         answers: list[Answer] = []
+        fed: list[tuple[int, ...]] = []
         for b, n, row_ids, row_logprobs, row_masses in zip(which, counts, ids, logprobs, masses, strict=True):
             request, response = self._requests[b], tuple(row_ids[:n])
             logprob = sum(row_logprobs[:n])
@@ -208,9 +221,10 @@ class LiveBatch:
             self._handed[b] = True
             # The last sampled token was never read, so it has no keys yet.
             self.fed_tokens += n - 1
-            if self._decoder.caches is not None:
-                fed = request.context_ids + response[:-1]
-                self._decoder.caches[request.key] = take_row(rows.cache, b, rows.mask_BL[b, : rows.width], fed)
+            fed.append(request.context_ids + response[:-1])
+        if self._decoder.caches is not None:
+            kept = take_rows(rows.cache, which, rows.mask_BL[:, : rows.width], fed, emptying=last)
+            self._decoder.caches.update({request.key: row for (request, _), row in zip(answers, kept, strict=True)})
         return answers
 
     def _unhanded(self) -> list[int]:

@@ -142,6 +142,9 @@ class Host:
     def _can_mix(self, first: str, second: str) -> bool:
         """Whether the model's layers take an adapter per row (some flatten their batch; those answer one member at a time)."""
         assert self._switch is not None
+        # How layers are computed is found out at the first pass, with a row of its own: not with two adapters' rows.
+        self._switch.use(first)
+        self._passes.hidden(torch.ones(1, 3, dtype=torch.long, device=self.device))
         self._switch.use_rows([first, second])
         try:
             self._passes.hidden(torch.ones(2, 3, dtype=torch.long, device=self.device))

@@ -114,15 +114,22 @@ def assemble(rows: Sequence[RowCache | None], kept: Sequence[int], n_layers: int
     return Cache(layers=list(layers)), width
 
 
-def take_row(cache: Cache, b: int, mask_T: Tensor, ids: tuple[int, ...]) -> RowCache:
-    """Row b's real columns as a cache of its own; `mask_T` (T,) marks them and there are `len(ids)` of them."""
-    columns = mask_T.nonzero()[:, 0]
-    if len(columns) != len(ids):
-        raise AssertionError(f"{len(columns)} cached columns for {len(ids)} tokens")
-    layers = [
-        (layer.key_buffer[b][:, columns], layer.value_buffer[b][:, columns]) for layer in cache.layers if isinstance(layer, BufferedLayer)
-    ]
-    return RowCache(ids, layers)
+def take_rows(cache: Cache, rows: Sequence[int], mask_BL: Tensor, ids: Sequence[tuple[int, ...]], *, emptying: bool) -> list[RowCache]:
+    """Each row's real columns, which `mask_BL` marks, as a cache of its own; `ids` are the tokens that they hold.
+
+    With `emptying` the batch's own are given up layer by layer, so that no more than one layer exists twice.
+    """
+    columns = [mask_BL[b].nonzero()[:, 0] for b in rows]
+    for found, own in zip(columns, ids, strict=True):
+        if len(found) != len(own):
+            raise AssertionError(f"{len(found)} cached columns for {len(own)} tokens")
+    taken = [RowCache(own, []) for own in ids]
+    for layer in buffered(cache):
+        for row, b, found in zip(taken, rows, columns, strict=True):
+            row.layers.append((layer.key_buffer[b][:, found], layer.value_buffer[b][:, found]))
+        if emptying:
+            layer.drop()
+    return taken
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

@@ -1,4 +1,4 @@
-"""Passes through a decoder of the Llama family that compute the last layer only where somebody reads its output.
+"""Passes through a decoder of the Llama family, all positions or only those whose states somebody reads.
 
 Every position's keys and values are needed in every layer, but the last layer's queries, attention and MLP only where somebody
 reads its output: at responses, at the few positions of an episode that have a value, at the end of a context. In a model of few
@@ -8,6 +8,7 @@ layers that is a large share of a pass, forward and backward.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -16,11 +17,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
-from collm.models.family_layer import Rotation, keys_and_values, normalised, output, queries
+from collm.models.family_layer import Rotation, after_attention, after_mlp, keys_and_values, normalised, queries
 from collm.models.sequences import Places
 from collm.models.tree_attention import Branches, attend, attend_along
 
-Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+Attention = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 """(queries, keys, values, scaling) -> (B, heads, T, d)."""
 
 
@@ -32,31 +33,34 @@ def gathered(x_BTD: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 def all_states(backbone: PreTrainedModel, ids_BT: Tensor, branches: Branches | None) -> Tensor:
     """Last hidden states (B, T, D) of right-padded sequences, or of one row that branches."""
+    # The families name their parts alike; nothing types them.
     body: Any = backbone
     x_BTD = body.embed_tokens(ids_BT)
     if branches is None:
-        rotation = Rotation.of(body, x_BTD, _positions(ids_BT))
-        x_BTD = _through(body.layers, x_BTD, rotation, _causal)
+        rotation, attention = Rotation.of(body, x_BTD, _positions(ids_BT)), _causal
     else:
         rotation = Rotation.of(body, x_BTD, branches.position_1T)
-        x_BTD = _through(body.layers, x_BTD, rotation, lambda q, k, v, scaling: attend_along(branches, q, k, v, scaling))
+        attention = partial(attend_along, branches)
+    for layer in body.layers:
+        x_BTD = _whole(layer, x_BTD, rotation, attention)
     return normalised(body.norm, x_BTD)
 
 
 def states_at(backbone: PreTrainedModel, ids_BT: Tensor, places: Places) -> Tensor:
     """Last hidden states (P, D) of right-padded sequences at places."""
-    # The families name their parts alike; nothing types them.
     body: Any = backbone
     x_BTD = body.embed_tokens(ids_BT)
     rotation = Rotation.of(body, x_BTD, _positions(ids_BT))
-    x_BTD = _through(body.layers[:-1], x_BTD, rotation, _causal)
+    for layer in body.layers[:-1]:
+        x_BTD = _whole(layer, x_BTD, rotation, _causal)
     layer, column_BQ = body.layers[-1], places.column_BQ
     row_B1 = torch.arange(len(ids_BT), device=ids_BT.device)[:, None]
     h_BTD = normalised(layer.input_layernorm, x_BTD)
     key, value = keys_and_values(layer.self_attn, h_BTD, rotation)
     query = queries(layer.self_attn, gathered(h_BTD, row_B1, column_BQ), rotation.at(column_BQ))
     seen = torch.arange(ids_BT.shape[1], device=ids_BT.device) <= column_BQ[:, None, :, None]
-    x_BQD = output(layer, gathered(x_BTD, row_B1, column_BQ), attend(query, key, value, seen, layer.self_attn.scaling))
+    attended = attend(query, key, value, seen, layer.self_attn.scaling)
+    x_BQD = after_mlp(layer, after_attention(layer, gathered(x_BTD, row_B1, column_BQ), attended))
     return normalised(body.norm, x_BQD[places.row_P, places.slot_P])
 
 
@@ -69,24 +73,28 @@ def last_states(backbone: PreTrainedModel, ids_BT: Tensor, seen_BL: Tensor | Non
     x_BTD = body.embed_tokens(ids_BT)
     rotation = Rotation.of(body, x_BTD, position_BT)
     masks = _masks(ids_BT, seen_BL, cache.get_seq_length())
-    for layer in body.layers[:-1]:
-        h_BTD, own = normalised(layer.input_layernorm, x_BTD), layer.self_attn
-        key, value = cache.update(*keys_and_values(own, h_BTD, rotation), own.layer_idx)
-        x_BTD = output(layer, x_BTD, attend(queries(own, h_BTD, rotation).to(key.dtype), key, value, masks.of_all, own.scaling))
-    layer, own = body.layers[-1], body.layers[-1].self_attn
+
+    def cached(index: int, mask: Tensor | None, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        key, value = cache.update(key, value, index)
+        return attend(query.to(key.dtype), key, value, mask, scaling)
+
+    for i, layer in enumerate(body.layers[:-1]):
+        x_BTD = _whole(layer, x_BTD, rotation, partial(cached, i, masks.of_all))
+    layer, last = body.layers[-1], len(body.layers) - 1
     h_BTD = normalised(layer.input_layernorm, x_BTD)
-    key, value = cache.update(*keys_and_values(own, h_BTD, rotation), own.layer_idx)
-    query = queries(own, h_BTD[:, -1:], rotation.last()).to(key.dtype)
-    return normalised(body.norm, output(layer, x_BTD[:, -1:], attend(query, key, value, masks.of_last, own.scaling))[:, 0])
+    query = queries(layer.self_attn, h_BTD[:, -1:], rotation.last())
+    attended = cached(last, masks.of_last, query, *keys_and_values(layer.self_attn, h_BTD, rotation), layer.self_attn.scaling)
+    return normalised(body.norm, after_mlp(layer, after_attention(layer, x_BTD[:, -1:], attended))[:, 0])
 
 
-def _through(layers: Any, x_BTD: Tensor, rotation: Rotation, attention: Attend) -> Tensor:
-    """What comes out of layers, at all positions."""
-    for layer in layers:
-        h_BTD, own = normalised(layer.input_layernorm, x_BTD), layer.self_attn
-        attended = attention(queries(own, h_BTD, rotation), *keys_and_values(own, h_BTD, rotation), own.scaling)
-        x_BTD = output(layer, x_BTD, attended)
-    return x_BTD
+def _whole(layer: Any, x_BTD: Tensor, rotation: Rotation, attention: Attention) -> Tensor:
+    """A layer's output at all positions."""
+    return after_mlp(layer, after_attention(layer, x_BTD, _attended(layer, x_BTD, rotation, attention)))
+
+
+def _attended(layer: Any, x_BTD: Tensor, rotation: Rotation, attention: Attention) -> Tensor:
+    h_BTD, own = normalised(layer.input_layernorm, x_BTD), layer.self_attn
+    return attention(queries(own, h_BTD, rotation), *keys_and_values(own, h_BTD, rotation), own.scaling)
 
 
 def _causal(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:

@@ -170,10 +170,12 @@ class DecoderPasses:
 
     def _computes_layers(self) -> bool:
         """Whether the layers may be computed here (`last_layer.py`); whether a model's are what they seem is found out by trying."""
+        # Train mode is for gradient checkpointing, which recomputes transformers' layers only.
+        if self.backbone.training:
+            return False
         if self._layers_fit is None:
             self._layers_fit = self._tries_layers()
-        # Train mode is for gradient checkpointing, which recomputes transformers' layers only.
-        return self._layers_fit and not self.backbone.training
+        return self._layers_fit
 
     @torch.no_grad()
     def _tries_layers(self) -> bool:

@@ -51,7 +51,8 @@ class FakePasses(DecoderPasses):
         self.bf16 = bf16
         self._logits_are_heads = logits_are_heads
         super().__init__(model, torch.device("cpu"))
-        # Whether lean passes fit is found out by their numbers, which fake tensors have not; they take no more than the layers do.
+        # Whether lean passes fit is found out by their numbers, which fake tensors have not;
+        # in generation they take no more than the model's own.
         self._lean_fits = False
         uses_sdpa = model.config._attn_implementation in ("sdpa", _MASKLESS)
         self._layers_fit = type(self.backbone) in FAMILIES and keeps_plain_kv(model) and uses_sdpa

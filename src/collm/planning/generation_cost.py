@@ -1,7 +1,7 @@
 """What generation allocates, by playing its steps on fake tensors: prefill, decoding, sampling and the key-value cache.
 
 The order of `collm.models.generation`: the batch's cache is a buffer with room for the whole answer; each row that
-finishes is copied out of it for the next turn, and the copies of the turn before live until the turn has been played.
+finishes is copied out of it for the next turn, and given back when that has been read into a batch.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from collm.config.schema import Config
 from collm.models.sampling import SupportRule
 from collm.planning.generation_cost import Generator, cache_bytes_per_token, decode_peak, keeps_rows, prefill_peak, sampling_peak
 from collm.planning.placement import HostSpec, agent_section
-from collm.planning.workload import Expected, Lengths, Rows, evaluation_rows, lengths, rollout_rows, waits_for_all
+from collm.planning.workload import Expected, Lengths, Rows, evaluation_rows, lengths, rollout_rows
 
 _SPARE_COLUMNS = 8
 """What a buffer has beyond the longest answer where finished rows are looked for now and then, as on a GPU; on a CPU it is less."""
@@ -58,7 +58,7 @@ class _Moments:
         return GenerationCost(buffer * self._per_token, max(working, self._sampling(self.rows.first)))
 
     def _last_prompts(self) -> GenerationCost:
-        """The conversations so far are still kept on their own while they are put into the batch."""
+        """The conversations so far, and the batch into which they are read: at worst rows of it that have ended are still there."""
         full = self.config.history == "full"
         new = self.longest.feedback if full and self._keeps else self.longest.history - self.longest.response
         cache = self.rows.last * self._whole + self.rows.carried * self._before
@@ -66,10 +66,9 @@ class _Moments:
         return GenerationCost(cache * self._per_token, working)
 
     def _last_answers(self) -> GenerationCost:
-        """The last tokens, then every row copied out of the batch (for whatever comes next)."""
-        waiting = self.rows.carried * self._before if waits_for_all(self.config) else 0
+        """The last tokens, then every row copied out of the batch for whatever comes next: at worst all but one end together."""
         decoding = max(decode_peak(self.generator, self.rows.last, self.longest.history - 1), self._sampling(self.rows.last))
-        held = (self.rows.last * self._whole + waiting) * self._per_token
+        held = self.rows.last * self._whole * self._per_token
         copies = self.rows.last * self.longest.history * self._per_token if self._keeps else 0
         return GenerationCost(held + copies, 0) if copies >= decoding else GenerationCost(held, decoding)
 

@@ -102,11 +102,6 @@ def rollout_rows(config: Config, turns: int) -> Rows:
     return Rows(per_depth[0], per_depth[-1], per_depth[-2] if turns > 1 else 0, tree.samples)
 
 
-def waits_for_all(config: Config) -> bool:
-    """Whether rollouts go turn by turn, all episodes in step, so that the caches of a turn outlive the next."""
-    return config.algorithm.update_every != "episode"
-
-
 def _tree_rows(method: Method, episodes: int, width: int, samples: int, depth: int) -> int:
     nodes = episodes * width**depth
     if has_critics(method) or not method.plays_greedy:

@@ -126,8 +126,6 @@ class Filling:
         """On one host: how many rows go on together, and the answers that are finished."""
         batch = self._batches[name]
         batch.admit(joining)
-        # Their keys and values are in the batch now.
-        self._hosts[name].forget([r.before for r in joining if r.before is not None])
         return len(batch), batch.decode(STEPS)
 
     # -- stepping --------------------------------------------------------------------------------------------------

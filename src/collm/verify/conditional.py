@@ -1,7 +1,8 @@
 """Critics that have converged exactly: E[G_t | what the critic reads], by sums over trajectories.
 
-What a critic reads is written out here once more, from the contract in `models/critic_input`: every agent's turns, tagged,
-then m_t. Its values are looked up by that text, so a production reader that shows another turn gets another value.
+What a critic reads is written out here once more, from the contract in `models/critic_input`: every agent's turns, tagged
+where it reads several agents', then m_t. Its values are looked up by that text, so a production reader that shows another
+turn gets another value.
 """
 
 from __future__ import annotations
