@@ -210,12 +210,12 @@ def test_caches_of_a_tree_are_read_and_let_go_of_depth_by_depth(monkeypatch):
     admit, decode, last_logits = HostBatch.admit, HostBatch.decode, host._passes.last_logits
 
     def admitted(self, requests):
+        held.append(len(self._host._caches))
         admit(self, requests)
+        # Those that were continued are in the batch and are let go of.
         held.append(len(self._host._caches))
 
     def decoded(self, steps=None):
-        # Those that were continued are in the batch and are let go of.
-        held.append(len(self._host._caches))
         answers = decode(self, steps)
         held.append(len(self._host._caches))
         return answers
