@@ -183,7 +183,8 @@ def check_exported_critic(critic: Critic, n_features: int, folder: Path) -> None
         hidden = backbone(input_ids=torch.tensor([ids])).last_hidden_state[:, -1]
         value = head(hidden, torch.tensor([features]).reshape(1, -1))
     assert expected != 0.0
-    assert float(value) == pytest.approx(expected, rel=1e-5)
+    # Adapters merged into fp32 weights round otherwise than beside them, by what counts where a value is small.
+    assert float(value) == pytest.approx(expected, rel=1e-5, abs=5e-7)
 
 
 @pytest.mark.parametrize(("method", "kind"), [("collm-cc", 0), ("collm-dc", 0), ("collm-cc", 2)])

@@ -37,7 +37,9 @@ class Box:
     high: Cell
 
     def __contains__(self, cell: Cell) -> bool:
-        return all(low <= c <= high for low, c, high in zip(self.low, cell, self.high, strict=True))
+        # Asked for every line of every response.
+        (x0, y0, z0), (x, y, z), (x1, y1, z1) = self.low, cell, self.high
+        return x0 <= x <= x1 and y0 <= y <= y1 and z0 <= z <= z1
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +92,10 @@ def command_lines(text: str) -> Iterator[list[str]]:
 def parse_cell(words: list[str]) -> Cell | None:
     """Three plain integers as Python's `int` reads them (`+3`, `03`, `1_0` and non-ASCII digits pass), else None."""
     try:
-        x, y, z = (int(word) for word in words)
+        x, y, z = words
+        return int(x), int(y), int(z)
     except ValueError:
         return None
-    return x, y, z
 
 
 def parse_block(word: str, palette: Collection[str]) -> str | None:
