@@ -1,7 +1,7 @@
 """How near `collm plan` comes: trains random Qwen3 models on this machine and compares the process's peak with the plan.
 
 Each case runs in a process of its own: two updates and their evaluations through `collm.Trainer`, on dialogues whose lengths
-are known. Measured is the peak of resident memory less what the process held before anything was loaded.
+are known. Compared are the peak of resident memory and the plan's, each less what the process held before anything was loaded.
 
     python benchmarks/plan_accuracy.py [--out FILE] [CASE ...]
 
@@ -199,8 +199,8 @@ def compare(name: str, folder: Path) -> dict[str, Any]:
     measured = json.loads(done.stdout.splitlines()[-1])
     config = config_from(configuration(case, str(folder)))
     (device,) = predict(config, lambda _: None, "cpu", Expected(case.history, case.turns)).devices
-    planned = device.peak - device.process
-    phases = {phase: device.needed(phase) - device.process for phase in ("rollout", "update", "step", "export")}
+    planned = device.peak - measured["before"]
+    phases = {phase: device.needed(phase) - measured["before"] for phase in ("rollout", "update", "step", "export")}
     error = planned / measured["peak"] - 1
     print(f"{name:28} planned {planned / 1e6:7.0f} MB  measured {measured['peak'] / 1e6:7.0f} MB  error {error:+.1%}", flush=True)
     return {"case": name, "planned": planned, "measured": measured["peak"], "error": error, "before": measured["before"], "phases": phases}

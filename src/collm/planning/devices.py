@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 PROCESS_BYTES = {
-    # Python with torch and transformers imported: 0.45 GB measured here; threads and their buffers.
+    # Python with torch and transformers imported: 0.39 GB measured here; threads, their buffers and what a run keeps about itself.
     "cpu": 500_000_000,
     # The CUDA context and cuBLAS workspaces of a current GPU.
     "cuda": 800_000_000,
@@ -16,9 +16,8 @@ PROCESS_BYTES = {
 """By device type."""
 
 HELD_BACK = {
-    # glibc keeps freed blocks of up to 32 MB, in pieces: a process holds 1.3 to 1.6 times what its passes have at once
-    # (benchmarks/plan_accuracy.py; with MALLOC_MMAP_THRESHOLD_=65536 it is nothing).
-    "cpu": 0.4,
+    # Blocks of less than 2 MB, which stay in heaps (models/cpu_memory.py). Measured: 0 to 6 % (benchmarks/plan_accuracy.py).
+    "cpu": 0.1,
     # Rounding and fragmentation of torch's caching allocator; an assumption, not measured.
     "cuda": 0.1,
 }
