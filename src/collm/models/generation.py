@@ -23,6 +23,11 @@ from collm.types import StopReason
 LOOK_EVERY_ON_A_GPU = 8
 """Steps between looks for finished rows where each look waits for the device; what rows draw past their end is thrown away."""
 
+RECORD_AFTER = 8
+"""Steps for which a batch has to have stayed the same before its step is recorded, which takes about three steps' time."""
+RECORD_FOR = 16
+"""Steps that the batch must still have before it."""
+
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
@@ -68,6 +73,8 @@ class Decoder:
     device: torch.device
     prefill_tokens: int
     """Padded tokens read in one pass."""
+    record: Callable[[Rows], Callable[[], object] | None] | None = None
+    """Gives a batch's step as a recording, where that can be had (None: steps are never recorded)."""
 
 
 class LiveBatch:
@@ -78,6 +85,8 @@ class LiveBatch:
         self._rows: Rows | None = None
         self._requests: list[GenerationRequest] = []
         self._handed: list[bool] = []
+        self._steps = 0
+        self._recorded: Callable[[], object] | None = None
         self._look_every = 1 if decoder.device.type == "cpu" else LOOK_EVERY_ON_A_GPU
         self.fed_tokens = 0
         """Tokens that the model has read, padding left out."""
@@ -99,7 +108,7 @@ class LiveBatch:
             return
         parts = self._live_part() + [(rows, torch.arange(len(rows), device=self._decoder.device)) for rows, _ in read]
         waiting = [self._requests[b] for b in self._unhanded()] if self._rows is not None else []
-        self._rows = parts[0][0] if len(parts) == 1 else join_rows(parts, self._look_every)
+        self._replace(parts[0][0] if len(parts) == 1 else join_rows(parts, self._look_every))
         self._requests = [*waiting, *(request for _, own in read for request in own)]
         self._handed = [False] * len(self._requests)
 
@@ -120,6 +129,13 @@ class LiveBatch:
             taken += 1
 
     def _step(self, rows: Rows) -> None:
+        self._steps += 1
+        record = self._decoder.record
+        if record is not None and self._steps == RECORD_AFTER and rows.mask_BL.shape[1] - rows.width >= RECORD_FOR:
+            self._recorded = record(rows)
+        if self._recorded is not None:
+            self._recorded()
+            return
         rows.read_column()
         state = rows.state
         logits_BV = self._decoder.forward(
@@ -130,6 +146,10 @@ class LiveBatch:
             [r.member for r in self._requests],
         )
         rows.advance(logits_BV)
+
+    def _replace(self, rows: Rows | None) -> None:
+        """Go on with other tensors; what was recorded knew those before."""
+        self._rows, self._steps, self._recorded = rows, 0, None
 
     # -- reading contexts ------------------------------------------------------------------------------------------
 
@@ -195,9 +215,10 @@ class LiveBatch:
         ended = [b for b, (over, handed) in enumerate(zip(done, self._handed, strict=True)) if over and not handed]
         answers = self._hand_out(self._rows, ended, last=all(done)) if ended else []
         if all(done):
-            self._rows, self._requests, self._handed = None, [], []
+            self._replace(None)
+            self._requests, self._handed = [], []
         elif ended and 2 * sum(done) >= len(done):
-            self._rows = join_rows(self._live_part(), self._look_every)
+            self._replace(join_rows(self._live_part(), self._look_every))
             self._requests = [self._requests[b] for b in self._unhanded()]
             self._handed = [False] * len(self._requests)
         return answers

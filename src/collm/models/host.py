@@ -21,6 +21,7 @@ from collm.config.schema import LoraConfig, OptimizerConfig
 from collm.errors import ModelError
 from collm.models.accumulation import Accumulation
 from collm.models.adapters import AdapterSwitch
+from collm.models.decode_graph import Record, StepRecorder
 from collm.models.generation import Decoder, Generation, GenerationRequest
 from collm.models.host_batch import HostBatch
 from collm.models.kv import RowCache
@@ -46,7 +47,16 @@ from collm.models.teacher_forcing import policy_output, value_output
 class Host:
     """One base model in this process. Thread-safe: calls on one host run one after the other."""
 
-    def __init__(self, name: str, loaded: LoadedModel, device: torch.device, micro_batch_tokens: int, gradient_checkpointing: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        loaded: LoadedModel,
+        device: torch.device,
+        micro_batch_tokens: int,
+        gradient_checkpointing: bool,
+        record: Record | None = None,
+    ) -> None:
+        """`record`: decode by recorded steps where that fits the model (`decode_graph.py`)."""
         self.name = name
         self.device = device
         self.loaded = loaded
@@ -58,6 +68,7 @@ class Host:
         if gradient_checkpointing:
             loaded.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self._passes = DecoderPasses(loaded.model, device)
+        self._recorder = StepRecorder(self._passes, record) if record is not None else None
         self._switch: AdapterSwitch | None = None
         self._reference: DecoderPasses | None = None
         self._mixes_adapters = True
@@ -197,7 +208,8 @@ class Host:
     def decoder(self) -> Decoder:
         """What a batch on this host works with."""
         n_layers = self.loaded.model.config.get_text_config().num_hidden_layers
-        return Decoder(self._forward, self._decode, self._caches, n_layers, self.device, self._token_budget)
+        record = self._recorder.recorded if self._recorder is not None else None
+        return Decoder(self._forward, self._decode, self._caches, n_layers, self.device, self._token_budget, record)
 
     def _decode(self, member: str) -> DecodeSpec:
         spec = self.members[member].decode
@@ -289,6 +301,7 @@ class Host:
         """Clip the accumulated gradient, take one optimizer step, clear it; returns the norm before clipping."""
         with self._lock:
             norm = self.members[member].take_step(at)
+            self._forget_recorded()
             self.forget()
             return norm
 
@@ -310,6 +323,7 @@ class Host:
             raise ModelError(f"host {self.name}: the checkpoint holds {sorted(state)}, this run has {sorted(self.members)}")
         for name, m in self.members.items():
             m.load_state(state[name], self._names(m), f"host {self.name}, {name}")
+        self._forget_recorded()
         self.forget()
 
     def full_state_dict(self, member: str) -> dict[str, Tensor]:
@@ -340,12 +354,17 @@ class Host:
     def _training(self, member: str) -> Iterator[None]:
         """Activates a member; train mode only where gradient checkpointing needs it (no model here has dropout then)."""
         self._activate(member)
+        self._forget_recorded()
         if self._checkpointing:
             self.loaded.model.train()
         try:
             yield
         finally:
             self.loaded.model.eval()
+
+    def _forget_recorded(self) -> None:
+        if self._recorder is not None:
+            self._recorder.weights_changed()
 
     def _policy_batches(self, samples: Sequence[PolicySample]) -> list[list[MergedSequence]]:
         merged = merge_samples(samples)

@@ -186,7 +186,7 @@ class DecoderPasses:
         own_1TD = self._model_hidden(ids_1T)
         with self.autocast():
             some_PD, all_1TD = states_at(self.backbone, ids_1T, places), all_states(self.backbone, ids_1T, None)
-        return self._agree(all_1TD, own_1TD) and self._agree(some_PD, gathered(own_1TD, places.row_P, places.column_P))
+        return self.agree(all_1TD, own_1TD) and self.agree(some_PD, gathered(own_1TD, places.row_P, places.column_P))
 
     def takes_trees(self) -> bool:
         """Whether the model reads trees of tokens (`tree_attention.py`) as it reads their branches; found out by trying."""
@@ -221,10 +221,15 @@ class DecoderPasses:
         except (TypeError, ValueError, RuntimeError):
             both_TD = torch.full_like(first_TD, torch.nan)
         apart_TD = torch.cat([first_TD, second_TD[3:]])
-        reads = self._agree(both_TD, apart_TD) and self._agree(self.hidden(ids_T[None], tree)[0], both_TD)
+        reads = self.agree(both_TD, apart_TD) and self.agree(self.hidden(ids_T[None], tree)[0], both_TD)
         if not reads:
             self.model.set_attn_implementation("sdpa")
         return reads
+
+    @property
+    def decodes_itself(self) -> bool:
+        """Whether one token per row goes through `decode_step.py`, which has been tried."""
+        return self._lean_fits and self._lean_agrees.get(True, False)
 
     def last_logits(self, ids_BT: Tensor, mask_BL: Tensor, positions_BT: Tensor, cache: Cache) -> Tensor:
         """Logits (B, V) of the last column, with everything in `cache` as context; the cache grows by T."""
@@ -239,7 +244,7 @@ class DecoderPasses:
             found_BV = self._lean_logits(ids_BT, seen_BL, positions_BT, cache)
             drop_columns(cache, width)
             own_BV = self._model_logits(ids_BT, mask_BL, positions_BT, cache)
-            self._lean_agrees[one] = self._agree(found_BV, own_BV)
+            self._lean_agrees[one] = self.agree(found_BV, own_BV)
             if not self._lean_agrees[one]:
                 return own_BV
             # A run that is resumed tries at another place: no number may depend on where, nor the keys and values that are kept.
@@ -267,7 +272,7 @@ class DecoderPasses:
             out = self.model(input_ids=ids_BT, attention_mask=mask_BL, **extra, **self._last_only)
             return out.logits[:, -1]
 
-    def _agree(self, found_PD: Tensor, own_PD: Tensor) -> bool:
+    def agree(self, found_PD: Tensor, own_PD: Tensor) -> bool:
         """Whether two ways of computing the same differ by no more than rounding explains."""
         with self.autocast():
             narrow = torch.is_autocast_enabled(self.device.type) or own_PD.dtype in (torch.bfloat16, torch.float16)
@@ -282,10 +287,14 @@ class DecoderPasses:
         by_head = cast("nn.Module", self.model.get_output_embeddings())(self.backbone(input_ids=ids, use_cache=False).last_hidden_state)
         return bool(torch.equal(direct, by_head))
 
-    def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """Compute in bf16 on a GPU. Around many passes it also keeps the cast weights from one pass to the next."""
+    def autocast(self, *, keep_casts: bool = True) -> contextlib.AbstractContextManager[object]:
+        """Compute in bf16 on a GPU. Around many passes it also keeps the cast weights from one pass to the next (`keep_casts`)."""
         # bf16 compute over fp32 weights on a GPU; on the CPU bf16 is slower than fp32 and fp64 is wanted by the tests.
-        return torch.autocast("cuda", dtype=torch.bfloat16) if self.device.type == "cuda" else contextlib.nullcontext()
+        return (
+            torch.autocast("cuda", dtype=torch.bfloat16, cache_enabled=keep_casts)
+            if self.device.type == "cuda"
+            else contextlib.nullcontext()
+        )
 
 
 def _identity(logits: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ class RowState:
         return self.uniform_BT.shape[1]
 
     def sample(self, logits_BV: Tensor) -> None:
-        """Draw each row's next token and note which rows end with it."""
+        """Draw each row's next token and note which rows end with it. In place, where a recorded step finds it (`decode_graph.py`)."""
         last = self.longest - 1
         uniform_B = self.uniform_BT.gather(1, self.count_B.clamp(max=last)[:, None])[:, 0]
         token_B, logprob_B, mass_B = draw(logits_BV, self.rules, uniform_B, self.greedy_B if self.any_greedy else None)
@@ -90,9 +90,9 @@ class RowState:
         self.ids_BT.scatter_(1, place_B1, token_B[:, None])
         self.logprob_BT.scatter_(1, place_B1, logprob_B[:, None].to(self.logprob_BT))
         self.mass_BT.scatter_(1, place_B1, mass_B[:, None].to(self.mass_BT))
-        self.count_B = self.count_B + ~self.done_B
-        self.done_B = self.done_B | (token_B[:, None] == self.stop_BS).any(-1) | (self.count_B >= self.limit_B)
-        self.token_B = token_B
+        self.count_B.add_(~self.done_B)
+        self.done_B.logical_or_((token_B[:, None] == self.stop_BS).any(-1)).logical_or_(self.count_B >= self.limit_B)
+        self.token_B.copy_(token_B)
 
     def select(self, index: Tensor) -> RowState:
         """Only these rows, in this order."""
@@ -165,7 +165,7 @@ class Rows:
 
     def advance(self, logits_BV: Tensor) -> None:
         """The model has read the column: move on and sample."""
-        self.state.position_B = self.state.position_B + ~self.state.done_B
+        self.state.position_B.add_(~self.state.done_B)
         self.state.sample(logits_BV)
 
 

@@ -15,6 +15,7 @@ from collm.config.schema import AgentConfig, Config, CriticConfig, ModelSection
 from collm.errors import EnvContractError, ModelError
 from collm.models.chat import ChatFormat
 from collm.models.critic_input import CriticReader, OwnHistoryReader
+from collm.models.decode_graph import cuda_graph
 from collm.models.host import Host
 from collm.models.loading import LoadedModel, active_dropout, check_context, load_model, pick_device, stop_ids
 from collm.models.rows import DecodeSpec
@@ -147,7 +148,9 @@ class _Builder:
                 model, kind, {"float32": torch.float32, "bfloat16": torch.bfloat16}[section.dtype]
             )
             training = self._config.training
-            self.hosts[key] = Host(key, loaded, pick_device(section.device), training.micro_batch_tokens, training.gradient_checkpointing)
+            device = pick_device(section.device)
+            record = cuda_graph if training.cuda_graphs and device.type == "cuda" else None
+            self.hosts[key] = Host(key, loaded, device, training.micro_batch_tokens, training.gradient_checkpointing, record)
         return self.hosts[key]
 
     def _taken_live(self, member: str, section: ModelSection) -> LoadedModel | None:
