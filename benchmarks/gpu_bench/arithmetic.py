@@ -49,11 +49,17 @@ def mfu(flops: float, seconds: float, peak_flops_per_second: float) -> float:
 
 
 def verdicts(sections: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Each target with what was measured for it; `value` and `met` are None where nothing was."""
+    """Each target with what was measured for it; `value` and `met` are None where nothing was.
+
+    Decoding counts by the better way (with or without recorded steps) at the worst batch.
+    """
     decode = [
         r for r in sections.get("decode", {}).get("rows", []) if (r["model"], r["tuning"], r["rule"]) == ("Qwen3-4B", "full", "plain")
     ]
-    values: dict[str, float | None] = {"decode_share_4b": min((r["share_of_roof"] for r in decode), default=None)}
+    best: dict[int, float] = {}
+    for row in decode:
+        best[row["batch"]] = max(row["share_of_roof"], best.get(row["batch"], 0.0))
+    values: dict[str, float | None] = {"decode_share_4b": min(best.values(), default=None)}
     for tuning in ("full", "lora"):
         rows = sections.get(f"team_{tuning}", {}).get("rows", [])
         paper = [r for r in rows if r["schedule"] == "paper"]

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from collm.config.schema import LoraConfig, OptimizerConfig
+from collm.models.decode_graph import Record, graphs_on
 from collm.models.generation import GenerationRequest
 from collm.models.host import Host
 from collm.models.rows import DecodeSpec
@@ -23,33 +24,41 @@ REPEATS = 2
 
 
 def measure(results: Results, clock: Clock, device: torch.device, sizes: Sizes, roof: Roof) -> None:
-    """Every shape with fp32 masters, as full tuning keeps them, and the largest also as a frozen bf16 base with an adapter."""
-    cases: list[tuple[Shape, Tuning]] = [*((s, "full") for s in sizes.shapes), (sizes.shapes[-1], "lora")]
-    for number, (shape, tuning) in enumerate(cases):
+    """Every shape with fp32 masters, as full tuning keeps them, and the largest also as a frozen bf16 base with an adapter.
+
+    On a GPU the largest and the smallest are decoded by recorded steps, too.
+    """
+    cases: list[tuple[Shape, Tuning, bool]] = [*((s, "full", False) for s in sizes.shapes), (sizes.shapes[-1], "lora", False)]
+    if device.type == "cuda":
+        cases += [(sizes.shapes[-1], "full", True), (sizes.shapes[0], "full", True)]
+    for number, case in enumerate(cases):
         own = clock.part(clock.left() / (len(cases) - number))
-        ended = attempt(lambda shape=shape, tuning=tuning, own=own: _shape(results, own, device, sizes, roof, shape, tuning))
+        ended = attempt(lambda case=case, own=own: _shape(results, own, device, sizes, roof, *case))
         release(device)
         if ended:
-            results.add("decode", left_out=[{"model": shape.name, "tuning": tuning, "reason": ended["reason"]}])
+            shape, tuning, graphs = case
+            results.add("decode", left_out=[{"model": shape.name, "tuning": tuning, "graphs": graphs, "reason": ended["reason"]}])
 
 
-def _shape(results: Results, clock: Clock, device: torch.device, sizes: Sizes, roof: Roof, shape: Shape, tuning: Tuning) -> None:
+def _shape(
+    results: Results, clock: Clock, device: torch.device, sizes: Sizes, roof: Roof, shape: Shape, tuning: Tuning, graphs: bool
+) -> None:
     needs_memory([shape], "lora", free_bytes(device), shape.name)
     clock.needs(1, shape.name)
-    host = policy_host(shape, device, tuning)
+    host = policy_host(shape, device, tuning, graphs_on(device) if graphs else None)
     took = 0.0
     for batch in sizes.decode_batches:
         for rule in ("plain", "paper") if batch == sizes.decode_batches[1] else ("plain",):
             clock.needs(took, f"{shape.name} with {batch} rows")
             began = time.perf_counter()
-            results.add("decode", rows=[_rate(host, device, sizes, roof, shape, tuning, batch, rule)])
+            results.add("decode", rows=[{"graphs": graphs, **_rate(host, device, sizes, roof, shape, tuning, batch, rule)}])
             took = time.perf_counter() - began
 
 
-def policy_host(shape: Shape, device: torch.device, tuning: Tuning) -> Host:
+def policy_host(shape: Shape, device: torch.device, tuning: Tuning, record: Record | None = None) -> Host:
     """A host with one policy: all weights in fp32, or an adapter on a frozen bf16 base."""
     loaded = random_model(shape, device, torch.float32 if tuning == "full" else torch.bfloat16)
-    host = Host(shape.name, loaded, device, 16384, gradient_checkpointing=True)
+    host = Host(shape.name, loaded, device, 16384, gradient_checkpointing=True, record=record)
     spec = DecodeSpec(SupportRule(), 1, frozenset({shape.vocabulary}))
     host.add_policy("policy", spec, OptimizerConfig(), LoraConfig() if tuning == "lora" else None, seed=0)
     return host
@@ -66,7 +75,9 @@ def _rate(
         host.forget()
     first, many = (min(seconds[tokens][1:]) for tokens in (1, sizes.decode_tokens))
     steps = sizes.decode_tokens - 1
-    rate = batch * steps / max(many - first, 1e-9)
+    if many <= first:
+        raise RuntimeError(f"{shape.name}, {batch} rows: {sizes.decode_tokens} tokens took no longer than one")
+    rate = batch * steps / (many - first)
     limit = roof_tokens_per_second(shape, batch, roof.bytes_per_second)
     cached = sizes.decode_prompt + sizes.decode_tokens / 2
     return {

@@ -120,8 +120,8 @@ def test_a_proof_on_a_cpu_does_not_replace_numbers_of_a_gpu() -> None:
 
 
 def test_verdicts_take_the_worst_decoding_and_memory_and_the_best_schedule() -> None:
-    def decode(share: float, model: str = "Qwen3-4B", tuning: str = "full", rule: str = "plain") -> dict:
-        return {"model": model, "tuning": tuning, "rule": rule, "share_of_roof": share}
+    def decode(share: float, batch: int = 1, model: str = "Qwen3-4B", tuning: str = "full", rule: str = "plain") -> dict:
+        return {"model": model, "tuning": tuning, "rule": rule, "batch": batch, "share_of_roof": share}
 
     def schedule(name: str, in_flight: int, update: float, sample: float, peak: float) -> dict:
         numbers = {"seconds_per_update": update, "seconds_per_sample": sample, "peak_gb": peak}
@@ -133,7 +133,13 @@ def test_verdicts_take_the_worst_decoding_and_memory_and_the_best_schedule() -> 
         schedule("32 in flight", 32, 30.0, 0.4, 99.0),
     ]
     found = verdicts(
-        {"decode": {"rows": [decode(0.7), decode(0.55), decode(0.1, rule="paper"), decode(0.1, "Qwen3-0.6B")]}, "team_full": {"rows": rows}}
+        {
+            "decode": {
+                # Of a batch of 16 by steps and by recorded ones: the better way is what is to be had.
+                "rows": [decode(0.7), decode(0.2, 16), decode(0.55, 16), decode(0.1, rule="paper"), decode(0.1, model="Qwen3-0.6B")]
+            },
+            "team_full": {"rows": rows},
+        }
     )
     assert found["decode_share_4b"] == {"target": 0.5, "value": 0.55, "met": True}
     assert found["seconds_per_update_full"] == {"target": 4.5, "value": 4.0, "met": True}

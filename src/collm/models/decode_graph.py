@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,10 +25,10 @@ Record = Callable[[Callable[[], object]], Callable[[], object]]
 """Takes a function that works on tensors that stay where they are and gives one that does the same work again, without running it."""
 
 
-def cuda_graph(work: Callable[[], object]) -> Callable[[], object]:
-    """`work` as a CUDA graph on the current device; what it allocates lives as long as the graph."""
-    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
+def cuda_graph(work: Callable[[], object], device: torch.device) -> Callable[[], object]:
+    """`work` as a CUDA graph on a device; what it allocates lives as long as the graph."""
+    graph, stream, current = torch.cuda.CUDAGraph(), torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    stream.wait_stream(current)
     with torch.cuda.stream(stream):
         # Other hosts' threads go on with other GPUs meanwhile.
         graph.capture_begin(capture_error_mode="thread_local")
@@ -35,8 +36,13 @@ def cuda_graph(work: Callable[[], object]) -> Callable[[], object]:
             work()
         finally:
             graph.capture_end()
-    torch.cuda.current_stream().wait_stream(stream)
+    current.wait_stream(stream)
     return graph.replay
+
+
+def graphs_on(device: torch.device) -> Record | None:
+    """What records steps on a device; None where there are no graphs."""
+    return partial(cuda_graph, device=device) if device.type == "cuda" else None
 
 
 class FixedStep:

@@ -15,7 +15,7 @@ from collm.config.schema import AgentConfig, Config, CriticConfig, ModelSection
 from collm.errors import EnvContractError, ModelError
 from collm.models.chat import ChatFormat
 from collm.models.critic_input import CriticReader, OwnHistoryReader
-from collm.models.decode_graph import cuda_graph
+from collm.models.decode_graph import graphs_on
 from collm.models.host import Host
 from collm.models.loading import LoadedModel, active_dropout, check_context, load_model, pick_device, stop_ids
 from collm.models.rows import DecodeSpec
@@ -149,7 +149,7 @@ class _Builder:
             )
             training = self._config.training
             device = pick_device(section.device)
-            record = cuda_graph if training.cuda_graphs and device.type == "cuda" else None
+            record = graphs_on(device) if training.cuda_graphs else None
             self.hosts[key] = Host(key, loaded, device, training.micro_batch_tokens, training.gradient_checkpointing, record)
         return self.hosts[key]
 

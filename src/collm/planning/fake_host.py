@@ -66,8 +66,8 @@ class FakePasses(DecoderPasses):
         return self._reads_few and super()._spares(ids_BT, places)
 
     @contextlib.contextmanager
-    def autocast(self) -> Iterator[None]:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16):
+    def autocast(self, *, keep_casts: bool = True) -> Iterator[None]:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16, cache_enabled=keep_casts):
             yield
 
     @property
