@@ -29,7 +29,7 @@ from collm.models.rows import DecodeSpec
 from collm.models.sampling import SupportRule
 
 CPU = torch.device("cpu")
-WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "lift_fresh", "is_nonzero", "unique", "equal")
+WAITS = ("_local_scalar_dense", "scalar_tensor", "nonzero", "masked_select", "lift_fresh", "is_nonzero", "unique", "equal")
 
 
 class Tape(TorchDispatchMode):

@@ -66,7 +66,7 @@ class _Statistics(torch.autograd.Function):
             inside_P, column_P = _place(targets_P, start, stop)
             target_P = torch.where(inside_P, z_PV.gather(-1, column_P[:, None])[:, 0], target_P)
             higher_P = torch.maximum(top_P, z_PV.amax(-1))
-            shift_P = torch.where(sum_P > 0, top_P - higher_P, 0.0)
+            shift_P = (top_P - higher_P).masked_fill(~(sum_P > 0), 0.0)
             z_PV.sub_(higher_P[:, None])
             exp_PV = z_PV.exp()
             if entropy:
@@ -98,7 +98,7 @@ class _Statistics(torch.autograd.Function):
             else:
                 slope_PV = z_PV.exp().mul_(z_PV.add_(entropy_P[:, None]).mul_(entropy_grad_P[:, None]).add_(grad_P[:, None])).neg_()
             inside_P, column_P = _place(targets_P, start, stop)
-            slope_PV.scatter_add_(-1, column_P[:, None], torch.where(inside_P, grad_P, 0.0)[:, None])
+            slope_PV.scatter_add_(-1, column_P[:, None], grad_P.masked_fill(~inside_P, 0.0)[:, None])
             if temperature_P is not None:
                 slope_PV.div_(temperature_P[:, None])
             if bias_grad_V is not None:

@@ -75,12 +75,12 @@ def support_mask(scaled_BV: Tensor, rules: RuleRows) -> Tensor:
     """Boolean (B, V): the tokens that top-k, then top-p leave in the support. Ties at the edge go to the lower id."""
     sorted_BV, order_BV = scaled_BV.sort(dim=-1, descending=True, stable=True)
     rank_V = torch.arange(scaled_BV.shape[-1], device=scaled_BV.device)
-    k_B = torch.where(rules.top_k_B > 0, rules.top_k_B, scaled_BV.shape[-1])
+    k_B = rules.top_k_B.masked_fill(rules.top_k_B <= 0, scaled_BV.shape[-1])
     sorted_BV = sorted_BV.masked_fill(rank_V >= k_B[:, None], -torch.inf)
     probs_BV = sorted_BV.softmax(-1)
     mass_before_BV = probs_BV.cumsum(-1) - probs_BV
     # Rounding lets the cumulated mass reach 1 before the last token: top_p = 1 must still cut nothing.
-    top_p_B = torch.where(rules.top_p_B < 1, rules.top_p_B, torch.inf)
+    top_p_B = rules.top_p_B.masked_fill(rules.top_p_B >= 1, torch.inf)
     keep_sorted_BV = (mass_before_BV < top_p_B[:, None]) & torch.isfinite(sorted_BV)
     return torch.zeros_like(keep_sorted_BV).scatter(-1, order_BV, keep_sorted_BV)
 
