@@ -16,7 +16,7 @@ from collm.models.sampling import SupportRule
 from gpu_bench.arithmetic import roof_tokens_per_second, roof_with_cache
 from gpu_bench.kernels import Roof
 from gpu_bench.machine import free_bytes, peak_gb, random_model, release, seconds_of
-from gpu_bench.results import Clock, Results, attempt, needs_memory
+from gpu_bench.results import Clock, Results, Skipped, attempt, needs_memory
 from gpu_bench.shapes import Shape, Sizes, Tuning
 
 RULES = {"plain": SupportRule(), "paper": SupportRule(temperature=0.6, top_p=0.6)}
@@ -76,7 +76,7 @@ def _rate(
     first, many = (min(seconds[tokens][1:]) for tokens in (1, sizes.decode_tokens))
     steps = sizes.decode_tokens - 1
     if many <= first:
-        raise RuntimeError(f"{shape.name}, {batch} rows: {sizes.decode_tokens} tokens took no longer than one")
+        raise Skipped(f"{shape.name}, {batch} rows: {sizes.decode_tokens} tokens took no longer than one")
     rate = batch * steps / (many - first)
     limit = roof_tokens_per_second(shape, batch, roof.bytes_per_second)
     cached = sizes.decode_prompt + sizes.decode_tokens / 2

@@ -181,7 +181,8 @@ class TrainingConfig(Section):
     gradient_checkpointing: bool = Field(default=False, description="recompute activations in the backward pass to save memory")
     cuda_graphs: bool = Field(
         default=False,
-        description="on a GPU, replay recorded decoding steps of fully tuned Llama, Qwen2 and Qwen3 policies; not yet measured on one",
+        description="replay recorded decoding steps where one fully tuned Llama, Qwen2 or Qwen3 policy alone generates on GPUs; "
+        "not yet run on one",
     )
     checkpoint_every: int = Field(default=1, ge=1, description="updates between checkpoints (the last update always has one)")
     keep_checkpoints: int = Field(default=2, ge=1, description="newest checkpoints kept on disk")

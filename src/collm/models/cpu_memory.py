@@ -17,18 +17,18 @@ LARGE = 2 << 20
 
 _M_MMAP_THRESHOLD = -3  # malloc.h
 _HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # torch: tensors of a huge page or more are aligned to it
-_BY_HAND = ("MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
 def give_back_freed_memory() -> bool:
     """Fixes glibc's mmap threshold for this process and lets torch use huge pages; what the environment says goes first.
 
     torch looks at its variable when it makes its first tensor, glibc heeds its threshold from now on. Returns whether the
-    threshold was set: not with another C library, nor where a variable of `_BY_HAND` already settles it.
+    threshold was set: not with another C library, nor where MALLOC_MMAP_THRESHOLD_ or GLIBC_TUNABLES already settles it.
     """
     environment = os.environ  # noqa: TID251 - torch and glibc take their settings from nowhere else
     environment.setdefault(_HUGE_PAGES, "1")
-    if any(name in environment for name in _BY_HAND) or not _is_glibc():
+    by_hand = "MALLOC_MMAP_THRESHOLD_" in environment or "glibc.malloc.mmap" in environment.get("GLIBC_TUNABLES", "")
+    if by_hand or not _is_glibc():
         return False
     return ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE) == 1
 

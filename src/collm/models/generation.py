@@ -24,7 +24,7 @@ LOOK_EVERY_ON_A_GPU = 8
 """Steps between looks for finished rows where each look waits for the device; what rows draw past their end is thrown away."""
 
 RECORD_AFTER = 8
-"""Steps for which a batch has to have stayed the same before its step is recorded, which takes about three steps' time."""
+"""The step of an unchanged batch before which its step is recorded, which takes about three steps' time."""
 RECORD_FOR = 16
 """Steps that the batch must still have before it."""
 
@@ -100,6 +100,8 @@ class LiveBatch:
         """Read the requests' contexts, sample their first tokens and put them beside the rows that are there."""
         chunks = list(self._chunks(requests))
         last_use = {r.before: i for i, chunk in enumerate(chunks) for group in chunk for r in group}
+        # It would hold keys and values that are given up while they are joined.
+        self._recorded = None
         read: list[tuple[Rows, list[GenerationRequest]]] = []
         for i, chunk in enumerate(chunks):
             read.append(self._prefill(chunk))
@@ -131,7 +133,7 @@ class LiveBatch:
     def _step(self, rows: Rows) -> None:
         self._steps += 1
         record = self._decoder.record
-        if record is not None and self._steps == RECORD_AFTER and rows.mask_BL.shape[1] - rows.width >= RECORD_FOR:
+        if record is not None and self._steps == RECORD_AFTER and rows.mask_BL.shape[1] - rows.width - self._look_every >= RECORD_FOR:
             self._recorded = record(rows)
         if self._recorded is not None:
             self._recorded()
@@ -213,11 +215,14 @@ class LiveBatch:
             return []
         done = self._rows.state.done_B.tolist()
         ended = [b for b, (over, handed) in enumerate(zip(done, self._handed, strict=True)) if over and not handed]
+        if all(done):
+            self._recorded = None
         answers = self._hand_out(self._rows, ended, last=all(done)) if ended else []
         if all(done):
             self._replace(None)
             self._requests, self._handed = [], []
         elif ended and 2 * sum(done) >= len(done):
+            self._recorded = None
             self._replace(join_rows(self._live_part(), self._look_every))
             self._requests = [self._requests[b] for b in self._unhanded()]
             self._handed = [False] * len(self._requests)

@@ -56,7 +56,7 @@ class Host:
         gradient_checkpointing: bool,
         record: Record | None = None,
     ) -> None:
-        """`record`: decode by recorded steps where that fits the model (`decode_graph.py`)."""
+        """`record`: as of `record_steps`."""
         self.name = name
         self.device = device
         self.loaded = loaded
@@ -68,7 +68,8 @@ class Host:
         if gradient_checkpointing:
             loaded.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self._passes = DecoderPasses(loaded.model, device)
-        self._recorder = StepRecorder(self._passes, record) if record is not None else None
+        self._recorder: StepRecorder | None = None
+        self.record_steps(record)
         self._switch: AdapterSwitch | None = None
         self._reference: DecoderPasses | None = None
         self._mixes_adapters = True
@@ -204,6 +205,10 @@ class Host:
         """Around steps of generation: nothing else uses the host meanwhile, and weights are cast once for all of them."""
         with self._lock, self._passes.autocast():
             yield
+
+    def record_steps(self, record: Record | None) -> None:
+        """Decode by recorded steps from now on where that fits the model (`decode_graph.py`); None: by plain ones."""
+        self._recorder = StepRecorder(self._passes, record) if record is not None else None
 
     def decoder(self) -> Decoder:
         """What a batch on this host works with."""

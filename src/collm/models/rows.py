@@ -86,7 +86,6 @@ class RowState:
         last = self.longest - 1
         uniform_B = self.uniform_BT.gather(1, self.count_B.clamp(max=last)[:, None])[:, 0]
         token_B, logprob_B, mass_B = draw(logits_BV, self.rules, uniform_B, self.greedy_B if self.any_greedy else None)
-        # Not torch.where: on a GPU it would send the number over, and wait.
         place_B1 = self.count_B.masked_fill(self.done_B, last + 1)[:, None]
         self.ids_BT.scatter_(1, place_B1, token_B[:, None])
         self.logprob_BT.scatter_(1, place_B1, logprob_B[:, None].to(self.logprob_BT))

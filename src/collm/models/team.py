@@ -87,6 +87,10 @@ def build_team(
     builder = _Builder(config, live, n_features)
     policies = {name: builder.policy(name, agent) for name, agent in zip(names, config.agents, strict=True)}
     models = {name: agent.model for name, agent in zip(names, config.agents, strict=True)}
+    generating = [policy.host for policy in policies.values() if policy.host.device.type == "cuda"]
+    if config.training.cuda_graphs and len({id(host) for host in generating}) == 1:
+        # Nobody else may use a GPU while a step is recorded, and hosts generate side by side.
+        generating[0].record_steps(graphs_on(generating[0].device))
     if config.critic.shared_backbone:
         shared = {name: builder.shared_critic(name, policies[agents[0]]) for name, agents in critic_agents.items()}
         return Team(policies, shared, builder.hosts)
@@ -148,9 +152,7 @@ class _Builder:
                 model, kind, {"float32": torch.float32, "bfloat16": torch.bfloat16}[section.dtype]
             )
             training = self._config.training
-            device = pick_device(section.device)
-            record = graphs_on(device) if training.cuda_graphs else None
-            self.hosts[key] = Host(key, loaded, device, training.micro_batch_tokens, training.gradient_checkpointing, record)
+            self.hosts[key] = Host(key, loaded, pick_device(section.device), training.micro_batch_tokens, training.gradient_checkpointing)
         return self.hosts[key]
 
     def _taken_live(self, member: str, section: ModelSection) -> LoadedModel | None:

@@ -16,7 +16,7 @@ PROCESS_BYTES = {
 """By device type."""
 
 HELD_BACK = {
-    # Blocks of less than 2 MB, which stay in heaps (models/cpu_memory.py). Measured: 0 to 6 % (benchmarks/plan_accuracy.py).
+    # Blocks of less than 2 MB, which stay in heaps (models/cpu_memory.py); chosen by benchmarks/plan_accuracy.py, so with glibc.
     "cpu": 0.1,
     # Rounding and fragmentation of torch's caching allocator; an assumption, not measured.
     "cuda": 0.1,
