@@ -70,7 +70,8 @@ def _shape(
 def policy_host(shape: Shape, device: torch.device, tuning: Tuning, record: Record | None = None) -> Host:
     """A host with one policy: all weights in fp32, or an adapter on a frozen bf16 base."""
     loaded = random_model(shape, device, torch.float32 if tuning == "full" else torch.bfloat16)
-    host = Host(shape.name, loaded, device, 16384, gradient_checkpointing=True, record=record)
+    host = Host(shape.name, loaded, device, 16384, gradient_checkpointing=True)
+    host.record_steps(record)
     spec = DecodeSpec(SupportRule(), 1, frozenset({shape.vocabulary}))
     host.add_policy("policy", spec, OptimizerConfig(), LoraConfig() if tuning == "lora" else None, seed=0)
     return host

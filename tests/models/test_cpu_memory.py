@@ -12,8 +12,8 @@ from collm.models.cpu_memory import give_back_freed_memory
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library, another allocator")
 
-# Blocks of 3 MB, more than glibc's own first threshold of 128 KB and less than its largest of 32 MB; every other one is
-# freed and larger ones come: a heap would hold both.
+# A large block is freed first, after which glibc by itself would take blocks of 3 MB from a heap. Of those every other one
+# is freed: a heap would keep their places.
 PROGRAM = """
 import json, os
 from pathlib import Path
@@ -57,3 +57,11 @@ def test_settings_of_the_environment_stay():
 def test_a_user_s_threshold_is_not_touched(monkeypatch):
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")
     assert give_back_freed_memory() is False
+
+
+def test_a_tunable_of_something_else_settles_nothing(monkeypatch):
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=65536")
+    assert give_back_freed_memory() is False
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.pthread.rseq=0")
+    assert give_back_freed_memory() is True

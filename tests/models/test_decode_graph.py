@@ -27,6 +27,7 @@ from collm.models.optim import Progress
 from collm.models.passes import DecoderPasses
 from collm.models.rows import DecodeSpec
 from collm.models.sampling import SupportRule
+from collm.models.team import _alone_on_gpus
 
 CPU = torch.device("cpu")
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "lift_fresh", "is_nonzero", "unique", "equal")
@@ -79,7 +80,8 @@ LOADED = {name: small_model(name, dtype=torch.float64) for name in ("qwen3", "ll
 
 
 def host(record: Any, loaded: Any = None, new: int = 40, stops: frozenset[int] = frozenset({-5}), rule: SupportRule | None = None) -> Host:
-    made = Host("h", loaded or LOADED["qwen3"], CPU, 10**6, False, record)
+    made = Host("h", loaded or LOADED["qwen3"], CPU, 10**6, False)
+    made.record_steps(record)
     made.add_policy("p", DecodeSpec(rule or SupportRule(0.9), new, stops), OptimizerConfig(learning_rate=0.05), None, 0)
     return made
 
@@ -151,7 +153,8 @@ def test_a_batch_that_ends_soon_is_not_recorded():
 
 def test_layers_with_adapters_are_not_recorded():
     record = Recorder()
-    h = Host("h", small_model("qwen3"), CPU, 10**6, False, record)
+    h = Host("h", small_model("qwen3"), CPU, 10**6, False)
+    h.record_steps(record)
     h.add_policy("p", DecodeSpec(SupportRule(), 40, frozenset({-5})), OptimizerConfig(), LoraConfig(rank=2), 0)
     assert len(h.generate(requests([4, 4]))[0].response_ids) == 40
     assert record.tapes == 0
@@ -162,7 +165,7 @@ def test_a_recording_that_does_something_else_is_not_used():
         return lambda: None
 
     asked = requests([6, 11])
-    with pytest.warns(UserWarning, match="decoding goes on without CUDA graphs: a replay gave other logits"):
+    with pytest.warns(UserWarning, match="decoding goes on without CUDA graphs: a replay gave something else"):
         found = host(nothing).generate(asked)
     same(found, host(None).generate(asked))
 
@@ -246,6 +249,45 @@ def test_narrow_copies_do_not_outlive_the_weights(monkeypatch, change):
     assert [g.response_ids for g in after] != [g.response_ids for g in before]
 
 
+def test_a_fixed_step_is_compared_with_the_plain_one(monkeypatch):
+    """Wrong in the same way when it is called and when it is replayed."""
+    through = DecodeStep.logits_into
+    monkeypatch.setattr(DecodeStep, "logits_into", lambda *args: 1.1 * through(*args))
+    asked = requests([6, 11])
+    with pytest.warns(UserWarning, match="a replay gave something else"):
+        found = host(Recorder()).generate(asked)
+    same(found, host(None).generate(asked))
+
+
+def test_a_batch_kept_over_new_weights_is_decoded_with_them():
+    other = host(None, small_model("qwen3", dtype=torch.float64))
+    for p in other.members["p"].parameters:
+        p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(1), dtype=p.dtype)
+    other.step("p", Progress(0, 1))
+    found, record = [], Recorder()
+    for way in (None, record):
+        h = host(way, small_model("qwen3", dtype=torch.float64))
+        batch = h.open_batch()
+        batch.admit(requests([6, 11]))
+        assert not batch.decode(20)
+        replays = record.replays
+        h.load_state(other.state())
+        found.append([g for _, g in batch.decode()])
+    assert record.replays == replays > 1
+    same(found[1], found[0])
+
+
+def test_only_a_host_alone_on_gpus_records():
+    first, second, third = (host(None) for _ in range(3))
+    for name, h in (("a", first), ("b", second), ("c", third)):
+        h.name = name
+    assert _alone_on_gpus([first, second]) is None
+    first.device = torch.device("cuda")
+    assert _alone_on_gpus([first, second, first]) is first
+    third.device = torch.device("cuda:1")
+    assert _alone_on_gpus([first, second, third]) is None
+
+
 def test_a_cpu_has_no_graphs():
     assert graphs_on(CPU) is None
 
@@ -262,7 +304,8 @@ def test_graphs_on_a_gpu_give_the_answers_of_steps():
 
     found = []
     for record in (None, counted):
-        h = Host("h", small_model("qwen3"), device, 10**6, False, record)
+        h = Host("h", small_model("qwen3"), device, 10**6, False)
+        h.record_steps(record)
         h.add_policy("p", DecodeSpec(SupportRule(0.9), 40, frozenset({-5})), OptimizerConfig(), None, 0)
         found.append(h.generate(requests([3, 17, 9, 1])))
     assert len(calls) > 10

@@ -6,6 +6,7 @@ next, which rows have ended) is on the device, and attention goes over the buffe
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from collm.models.decode_step import DecodeStep, has_plain_layers
-from collm.models.kv import BufferedLayer, buffered
+from collm.models.kv import BufferedLayer, buffered, drop_columns
 from collm.models.rows import Rows
 
 if TYPE_CHECKING:
@@ -25,25 +26,32 @@ Record = Callable[[Callable[[], object]], Callable[[], object]]
 """Takes a function that works on tensors that stay where they are and gives one that does the same work again, without running it."""
 
 
-def cuda_graph(work: Callable[[], object], device: torch.device) -> Callable[[], object]:
-    """`work` as a CUDA graph on a device; what it allocates lives as long as the graph. No other thread may use a GPU meanwhile."""
+def cuda_graph(work: Callable[[], object], stream: torch.cuda.Stream) -> Callable[[], object]:
+    """`work` as a CUDA graph, recorded on a stream of its own; what it allocates lives as long as the graph.
+
+    No other thread may use a GPU meanwhile.
+    """
     # What the allocator holds for others is not to be had within a recording.
     torch.cuda.empty_cache()
-    graph, stream, current = torch.cuda.CUDAGraph(), torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(stream.device)
     stream.wait_stream(current)
     with torch.cuda.stream(stream):
         graph.capture_begin(capture_error_mode="thread_local")
         try:
             work()
-        finally:
-            graph.capture_end()
+        except RuntimeError:
+            # Ending a recording that was broken off complains, too; what broke it is raised.
+            with contextlib.suppress(RuntimeError):
+                graph.capture_end()
+            raise
+        graph.capture_end()
     current.wait_stream(stream)
     return graph.replay
 
 
 def graphs_on(device: torch.device) -> Record | None:
     """What records steps on a device; None where there are no graphs."""
-    return partial(cuda_graph, device=device) if device.type == "cuda" else None
+    return partial(cuda_graph, stream=torch.cuda.Stream(device)) if device.type == "cuda" else None
 
 
 class FixedStep:
@@ -69,13 +77,14 @@ class FixedStep:
         rows.advance(self.logits_BV)
         self._column_1.add_(1)
 
+    def moved(self) -> list[Tensor]:
+        """What a step changes by what had ended before it, whatever is drawn."""
+        return [self._column_1, self._rows.mask_BL, self._rows.state.position_B, self._rows.state.count_B]
+
     def state(self) -> list[Tensor]:
         """All that a step changes, but keys and values, which it writes anew from the same place."""
         s = self._rows.state
-        return [
-            *(self._column_1, self._rows.mask_BL, s.token_B, s.position_B, s.count_B, s.done_B),
-            *(s.ids_BT, s.logprob_BT, s.mass_BT),
-        ]
+        return [*self.moved(), s.token_B, s.done_B, s.ids_BT, s.logprob_BT, s.mass_BT]
 
     def restore(self, state: list[Tensor]) -> None:
         """Back to what `state` was, copied."""
@@ -84,11 +93,15 @@ class FixedStep:
 
 
 class RecordedStep:
-    """A batch's step as a recording, which has shown once that a replay does what `FixedStep` does."""
+    """A batch's step as a recording, which has shown once that a replay does what a step does.
 
-    def __init__(self, fixed: FixedStep, rows: Rows, replay: Callable[[], object]) -> None:
+    `is_current` tells whether the weights are still those that it holds; with others it must not be called.
+    """
+
+    def __init__(self, fixed: FixedStep, rows: Rows, replay: Callable[[], object], is_current: Callable[[], bool]) -> None:
         # A graph knows addresses alone: whose memory they are has to be kept.
         self._fixed, self._rows, self._replay = fixed, rows, replay
+        self.is_current = is_current
 
     def __call__(self) -> None:
         """One step; the host's own counts of columns follow."""
@@ -115,7 +128,8 @@ class StepRecorder:
             if self._step is None:
                 self._step = DecodeStep(self._passes.model, torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None)
             try:
-                found, reason = recorded(self._step, rows, self._record, self._passes.agree), "a replay gave other logits than the step"
+                found = self._recorded(self._step, rows)
+                reason = "a replay gave something else than the step"
             except RuntimeError as error:
                 # Also where memory does not suffice: a recording needs some of its own, plain steps may go on.
                 found, reason = None, str(error)
@@ -125,39 +139,39 @@ class StepRecorder:
         return found
 
     def weights_changed(self) -> None:
-        """To be called before weights change: gives up what was made of them. Recordings made before must not be used."""
+        """To be called before weights change: gives up what was made of them. Recordings made before are no longer current."""
         self._step = None
 
+    def _recorded(self, step: DecodeStep, rows: Rows) -> RecordedStep | None:
+        """A recording of the batch's step, the batch as it was; None where a replay does not give what a plain step gives.
 
-def recorded(step: DecodeStep, rows: Rows, record: Record, agree: Callable[[Tensor, Tensor], bool]) -> RecordedStep | None:
-    """A recording of the batch's step, the batch as it was; None where a replay does not give what the step itself gives.
+        Whatever recording raises is passed on.
+        """
+        fixed = FixedStep(step, rows)
+        before = [t.clone() for t in fixed.state()]
+        try:
+            plain_BV = self._plain_logits(rows)
+            fixed.restore(before)
+            # Also what libraries set up at their first call, which a recording must not hold.
+            fixed()
+            moved = [t.clone() for t in fixed.moved()]
+            fixed.restore(before)
+            replay = self._record(fixed)
+            replay()
+            assert fixed.logits_BV is not None
+            same = self._passes.agree(fixed.logits_BV, plain_BV) and all(map(torch.equal, fixed.moved(), moved))
+        finally:
+            fixed.restore(before)
+        return RecordedStep(fixed, rows, replay, lambda: self._step is step) if same else None
 
-    Whatever `record` raises is passed on.
-    """
-    fixed = FixedStep(step, rows)
-    before = [t.clone() for t in fixed.state()]
-    try:
-        # Also what libraries set up at their first call, which a recording must not hold.
-        fixed()
-        own, own_BV = [t.clone() for t in fixed.state()], _clone(fixed.logits_BV)
-        fixed.restore(before)
-        replay = record(fixed)
-        replay()
-        same = agree(_clone(fixed.logits_BV), own_BV) and _moved_alike(fixed.state(), own)
-    finally:
-        fixed.restore(before)
-    return RecordedStep(fixed, rows, replay) if same else None
-
-
-def _moved_alike(state: list[Tensor], own: list[Tensor]) -> bool:
-    """Whether the column, the mask, positions and counts are equal; what is drawn may differ where rounding does."""
-    # Positions and counts move by what had ended before the step, so they do not depend on the draw.
-    return all(torch.equal(a, b) for a, b in zip(state[:2] + state[3:5], own[:2] + own[3:5], strict=True))
-
-
-def _clone(logits_BV: Tensor | None) -> Tensor:
-    assert logits_BV is not None
-    return logits_BV.clone()
+    def _plain_logits(self, rows: Rows) -> Tensor:
+        """Of the step that comes next, without taking it; the mask's column stays."""
+        state = rows.state
+        rows.read_column()
+        logits_BV = self._passes.last_logits(state.token_B[:, None], rows.mask_BL[:, : rows.width], state.position_B[:, None], rows.cache)
+        drop_columns(rows.cache, 1)
+        rows.width -= 1
+        return logits_BV
 
 
 class _FixedLayer:

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from collm.errors import NonFiniteLossError
+from collm.models.decode_graph import RecordedStep
 from collm.models.kv import RowCache, assemble, common_prefix, left_pad, take_rows
 from collm.models.rows import DecodeSpec, Rows, RowState, join_rows, spread_rows
 from collm.models.sequences import micro_batches
@@ -73,7 +74,7 @@ class Decoder:
     device: torch.device
     prefill_tokens: int
     """Padded tokens read in one pass."""
-    record: Callable[[Rows], Callable[[], object] | None] | None = None
+    record: Callable[[Rows], RecordedStep | None] | None = None
     """Gives a batch's step as a recording, where that can be had (None: steps are never recorded)."""
 
 
@@ -86,7 +87,7 @@ class LiveBatch:
         self._requests: list[GenerationRequest] = []
         self._handed: list[bool] = []
         self._steps = 0
-        self._recorded: Callable[[], object] | None = None
+        self._recorded: RecordedStep | None = None
         self._look_every = 1 if decoder.device.type == "cpu" else LOOK_EVERY_ON_A_GPU
         self.fed_tokens = 0
         """Tokens that the model has read, padding left out."""
@@ -135,7 +136,7 @@ class LiveBatch:
         record = self._decoder.record
         if record is not None and self._steps == RECORD_AFTER and rows.mask_BL.shape[1] - rows.width - self._look_every >= RECORD_FOR:
             self._recorded = record(rows)
-        if self._recorded is not None:
+        if self._recorded is not None and self._recorded.is_current():
             self._recorded()
             return
         rows.read_column()

@@ -47,16 +47,7 @@ from collm.models.teacher_forcing import policy_output, value_output
 class Host:
     """One base model in this process. Thread-safe: calls on one host run one after the other."""
 
-    def __init__(
-        self,
-        name: str,
-        loaded: LoadedModel,
-        device: torch.device,
-        micro_batch_tokens: int,
-        gradient_checkpointing: bool,
-        record: Record | None = None,
-    ) -> None:
-        """`record`: as of `record_steps`."""
+    def __init__(self, name: str, loaded: LoadedModel, device: torch.device, micro_batch_tokens: int, gradient_checkpointing: bool) -> None:
         self.name = name
         self.device = device
         self.loaded = loaded
@@ -69,7 +60,6 @@ class Host:
             loaded.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self._passes = DecoderPasses(loaded.model, device)
         self._recorder: StepRecorder | None = None
-        self.record_steps(record)
         self._switch: AdapterSwitch | None = None
         self._reference: DecoderPasses | None = None
         self._mixes_adapters = True

@@ -87,15 +87,19 @@ def build_team(
     builder = _Builder(config, live, n_features)
     policies = {name: builder.policy(name, agent) for name, agent in zip(names, config.agents, strict=True)}
     models = {name: agent.model for name, agent in zip(names, config.agents, strict=True)}
-    generating = [policy.host for policy in policies.values() if policy.host.device.type == "cuda"]
-    if config.training.cuda_graphs and len({id(host) for host in generating}) == 1:
-        # Nobody else may use a GPU while a step is recorded, and hosts generate side by side.
-        generating[0].record_steps(graphs_on(generating[0].device))
+    if config.training.cuda_graphs and (alone := _alone_on_gpus([policy.host for policy in policies.values()])) is not None:
+        alone.record_steps(graphs_on(alone.device))
     if config.critic.shared_backbone:
         shared = {name: builder.shared_critic(name, policies[agents[0]]) for name, agents in critic_agents.items()}
         return Team(policies, shared, builder.hosts)
     critics = {name: builder.critic(name, agents, models[agents[0]]) for name, agents in critic_agents.items()}
     return Team(policies, critics, builder.hosts)
+
+
+def _alone_on_gpus(generating: list[Host]) -> Host | None:
+    """The only one of these hosts on a GPU: nobody else may use one while a step is recorded, and hosts generate side by side."""
+    on_gpus = {host.name: host for host in generating if host.device.type == "cuda"}
+    return next(iter(on_gpus.values())) if len(on_gpus) == 1 else None
 
 
 class _Builder:
