@@ -73,3 +73,31 @@ class UnsendableEnv(LettersEnv):
 
 class WaitingLettersEnv(LettersEnv):
     concurrent_steps = True
+
+
+class TellingLetters(LettersEnv):
+    """Says where it was stepped."""
+
+    worker_steps = True
+
+    def step(self, actions):
+        answer = super().step(actions)
+        for info in answer[-1].values():
+            info["details"] = {"process": os.getpid()}
+        return answer
+
+
+class FailingLetters(LettersEnv):
+    worker_steps = True
+
+    def step(self, actions):
+        if self._turn == 1:
+            raise RuntimeError("no reward today")
+        return super().step(actions)
+
+
+class DyingLetters(LettersEnv):
+    worker_steps = True
+
+    def step(self, actions):
+        os._exit(3)

@@ -291,7 +291,7 @@ def test_ctrl_c_stops_gracefully_and_says_how_to_continue(tmp_path):
     folder = tmp_path / "compared"
     run = folder / "collm-cc-seed3"
     # Long enough that no machine finishes it between the first checkpoint and the signal.
-    args = command(folder, tmp_path, "--methods", "collm-cc", "--seeds", "3,", env_steps=300)
+    args = command(folder, tmp_path, "--methods", "collm-cc", "--seeds", "3,", env_steps=120)
     process = subprocess.Popen(args, env=cli_environment(), stdout=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 300
     while not list(run.glob("checkpoints/update_*1")) and time.monotonic() < deadline:
@@ -308,5 +308,5 @@ def test_ctrl_c_stops_gracefully_and_says_how_to_continue(tmp_path):
     rows = log_rows(run, "metrics.jsonl")
     assert [row["update"] for row in rows] == list(range(1, len(rows) + 1))
     assert len(rows) > done >= 1
-    assert rows[-1]["env_steps"] >= 300 > rows[-2]["env_steps"]
+    assert rows[-1]["env_steps"] >= 120 > rows[-2]["env_steps"]
     assert figures.is_finished(run)

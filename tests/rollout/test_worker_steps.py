@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from rollout_tools import WINDOW, make_team
+from step_envs import DyingLetters, FailingLetters, TellingLetters
 from toy_envs import LettersEnv
 
 from collm.errors import WorkerError
@@ -17,34 +18,6 @@ from collm.rollout.stepping import Stepper, Way
 from collm.types import Episode
 
 PLANS = [EpisodePlan(f"e{i}", None, 100 + i) for i in range(3)]
-
-
-class SlowLetters(LettersEnv):
-    """Says where it was stepped."""
-
-    worker_steps = True
-
-    def step(self, actions):
-        answer = super().step(actions)
-        for info in answer[-1].values():
-            info["details"] = {"process": os.getpid()}
-        return answer
-
-
-class FailingLetters(LettersEnv):
-    worker_steps = True
-
-    def step(self, actions):
-        if self._turn == 1:
-            raise RuntimeError("no reward today")
-        return super().step(actions)
-
-
-class DyingLetters(LettersEnv):
-    worker_steps = True
-
-    def step(self, actions):
-        os._exit(3)
 
 
 class HoldingLetters(LettersEnv):
@@ -70,8 +43,8 @@ def without_processes(episodes: list[Episode]) -> tuple[list[dict], set[int]]:
 
 @pytest.mark.parametrize("tree", [TreeShape(), TreeShape(2)])
 def test_episodes_are_those_stepped_in_this_process(tree):
-    here, own = without_processes(play(SlowLetters, 0, tree))
-    there, others = without_processes(play(SlowLetters, 2, tree))
+    here, own = without_processes(play(TellingLetters, 0, tree))
+    there, others = without_processes(play(TellingLetters, 2, tree))
     assert there == here
     assert own == {os.getpid()}
     assert os.getpid() not in others
@@ -108,7 +81,7 @@ def test_ways_follow_what_classes_declare_and_the_setting():
         (LettersEnv(), None, Way.INLINE),
         (LettersEnv(), 1, Way.PROCESSES),
         (Waiting(), None, Way.THREADS),
-        (SlowLetters(), 0, Way.INLINE),
+        (TellingLetters(), 0, Way.INLINE),
         (Never(), 2, Way.INLINE),
     ]:
         with Stepper(workers) as stepper:

@@ -21,7 +21,7 @@ SHORT = [
     "evaluation.sampled_episodes=1",
     "evaluation.bootstrap=100",
     "logging.tensorboard=false",
-    "agents.0.max_new_tokens=40",
+    "agents.0.max_new_tokens=24",
 ]
 
 
@@ -29,7 +29,7 @@ SHORT = [
 @pytest.mark.parametrize("task", [name for name in TASKS if name != "custom"])
 def test_a_task_trains(task, method, tmp_path):
     tree = method in ("magrpo", "grpo")
-    team = method in ("grpo", "ac") or ["agents.1.max_new_tokens=40"]
+    team = method in ("grpo", "ac") or ["agents.1.max_new_tokens=24"]
     overrides = [*SHORT, *(team if isinstance(team, list) else []), f"training.episodes_per_update={1 if tree else 2}"]
     if tree:
         overrides.append("monte_carlo.samples=2")
