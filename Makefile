@@ -13,7 +13,7 @@ PYTEST_ARGS ?= -n 2 --dist worksteal
 # Set on some machines: every process then compiles torch and transformers anew, 20 seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test quick lint format
+.PHONY: setup demo test quick exhaustive lint format
 
 setup: $(STAMP)
 
@@ -37,11 +37,15 @@ lint: setup
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -m 'not exhaustive' $(PYTEST_ARGS)
+
+# What `make test` leaves out: more combinations of what it tests.
+exhaustive: setup
+	$(BIN)/python -m pytest -q -m exhaustive $(PYTEST_ARGS)
 
 # The tests that take no more than a few seconds each.
 quick: setup
-	$(BIN)/python -m pytest -q -m 'not slow' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -m 'not slow and not exhaustive' $(PYTEST_ARGS)
 
 format: setup
 	$(BIN)/ruff check --fix .

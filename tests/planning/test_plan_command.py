@@ -78,7 +78,7 @@ def test_advice_makes_it_fit_when_applied(tmp_path):
         {"model": model, "context_window": 512},
         method="collm-cc",
         context_window=256,
-        training={"updates": 1, "episodes_per_update": 16, "micro_batch_tokens": 4096},
+        training={"updates": 1, "episodes_per_update": 8, "micro_batch_tokens": 2048},
     )
     whole = predict(config, lambda _: None, "cpu", Expected(256, 2)).devices[0]
     limit = whole.process + (whole.peak - whole.process) // 2

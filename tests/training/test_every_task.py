@@ -15,6 +15,16 @@ from collm.training.trainer import Trainer
 pytestmark = pytest.mark.slow
 
 METHODS = ("collm-cc", "collm-dc", "magrpo", "grpo", "ac")
+# Every task with a critic and with trees, every method with short responses and with long games; the rest of the product is exhaustive.
+ALWAYS = {("tldr", "collm-dc"), ("housebuild", "collm-dc"), ("arxiv", "grpo"), ("strbuild", "grpo"), ("mbpp", "ac"), ("strbuild", "ac")}
+
+
+def cases() -> list[object]:
+    pairs = [(task, method) for task in TASKS if task != "custom" for method in METHODS]
+    seldom = pytest.mark.exhaustive
+    return [pytest.param(*p, marks=() if p in ALWAYS or p[1] in ("collm-cc", "magrpo") else seldom) for p in pairs]
+
+
 SHORT = [
     "training.updates=2",
     "evaluation.every=0",
@@ -25,8 +35,7 @@ SHORT = [
 ]
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("task", [name for name in TASKS if name != "custom"])
+@pytest.mark.parametrize(("task", "method"), cases())
 def test_a_task_trains(task, method, tmp_path):
     tree = method in ("magrpo", "grpo")
     team = method in ("grpo", "ac") or ["agents.1.max_new_tokens=24"]
