@@ -89,6 +89,11 @@ def test_an_unknown_id_is_told_with_the_nearest(wanted, nearest, log):
         log.find(wanted)
 
 
+def test_an_id_like_no_other_is_told_with_what_there_is(log):
+    with pytest.raises(RunFolderError, match=r"has no episode abc; its ids go from 0000000 to 0000050$"):
+        log.find("abc")
+
+
 def test_an_unknown_update_is_told_with_the_nearest(log):
     with pytest.raises(RunFolderError, match=r"no episode of update 9; it has updates 1 to 3, nearest 3"):
         log.of(9)

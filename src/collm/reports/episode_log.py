@@ -106,7 +106,9 @@ class EpisodeLog:
             if entry.id == wanted or (wanted.isdecimal() and entry.id.isdecimal() and int(entry.id) == int(wanted)):
                 return entry
         place = f"{self.path} has no episode {wanted}" + (f" in {self.kind} {self._group}" if self._group is not None else "")
-        raise RunFolderError(f"{place}; nearest: {', '.join(self._nearest(wanted))}")
+        near, ids = self._nearest(wanted), [e.id for e in self.entries]
+        mend = f"nearest: {', '.join(near)}" if near else f"its ids go from {min(ids)} to {max(ids)}"
+        raise RunFolderError(f"{place}; {mend}")
 
     def best(self) -> Entry:
         """The highest return; of equals the newest."""
@@ -133,7 +135,7 @@ class EpisodeLog:
         numbers = [i for i in ids if i.isdecimal()]
         if wanted.isdecimal() and numbers:
             return sorted(sorted(numbers, key=lambda i: abs(int(i) - int(wanted)))[:3])
-        return get_close_matches(wanted, ids, n=3, cutoff=0.0)
+        return get_close_matches(wanted, ids, n=3)
 
 
 def _entry(row: Mapping[str, Any], episode: Episode, line: int, offset: int) -> Entry:
