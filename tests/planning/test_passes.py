@@ -112,4 +112,5 @@ def test_the_update_traced_on_fake_tensors_is_the_real_ones(tmp_path):
     planned = policy_pass(
         Trained(read_architecture(folder), "causal", torch.float32, None, False, False), batch, SupportRule(), "none", None
     )
-    assert planned.activations + planned.logits == pytest.approx(meter.peak, rel=0.1)
+    # The plan takes all of the last layer, the real pass what responses need of it.
+    assert meter.peak <= planned.activations + planned.logits == pytest.approx(meter.peak, rel=0.15)

@@ -68,10 +68,10 @@ class _Statistics(torch.autograd.Function):
             higher_P = torch.maximum(top_P, z_PV.amax(-1))
             shift_P = (top_P - higher_P).masked_fill(~(sum_P > 0), 0.0)
             z_PV.sub_(higher_P[:, None])
-            exp_PV = z_PV.exp()
+            exp_PV = torch.exp(z_PV, out=logits.scratch(z_PV))
             if entropy:
                 # sum exp(z - top) (z - top), moved along as the top rises.
-                dot_P = shift_P.exp() * (dot_P + shift_P * sum_P) + torch.linalg.vecdot(exp_PV, z_PV)
+                dot_P = shift_P.exp() * (dot_P + shift_P * sum_P) + z_PV.mul_(exp_PV).sum(-1)
             sum_P = shift_P.exp() * sum_P + exp_PV.sum(-1)
             top_P = higher_P
         normaliser_P = top_P + sum_P.log()
@@ -96,7 +96,8 @@ class _Statistics(torch.autograd.Function):
             if entropy_grad_P is None:
                 slope_PV = z_PV.exp_().mul_(-grad_P[:, None])
             else:
-                slope_PV = z_PV.exp().mul_(z_PV.add_(entropy_P[:, None]).mul_(entropy_grad_P[:, None]).add_(grad_P[:, None])).neg_()
+                exp_PV = torch.exp(z_PV, out=logits.scratch(z_PV))
+                slope_PV = exp_PV.mul_(z_PV.add_(entropy_P[:, None]).mul_(entropy_grad_P[:, None]).add_(grad_P[:, None])).neg_()
             inside_P, column_P = _place(targets_P, start, stop)
             slope_PV.scatter_add_(-1, column_P[:, None], grad_P.masked_fill(~inside_P, 0.0)[:, None])
             if temperature_P is not None:
@@ -114,7 +115,10 @@ class _Statistics(torch.autograd.Function):
 
 
 class _Blocks:
-    """Logits over the temperature, block by block: (start, stop, logits (P, stop - start)), which the reader may overwrite."""
+    """Logits over the temperature, block by block: (start, stop, logits (P, stop - start)), which the reader may overwrite.
+
+    All blocks lie in the same memory: a fresh one each would leave the cache, and on a CPU come from the kernel page by page.
+    """
 
     def __init__(
         self, hidden_PD: Tensor, weight_VD: Tensor, bias_V: Tensor | None, temperature_P: Tensor | None, dtype: torch.dtype
@@ -124,21 +128,38 @@ class _Blocks:
         self._weight_VD, self._bias_V, self._dtype = weight_VD, bias_V, dtype
         self._temperature_P1 = None if temperature_P is None else temperature_P.to(self.wide)[:, None]
         self._size = max(64, BLOCK_ELEMENTS[hidden_PD.device.type] // max(1, hidden_PD.shape[0]))
+        self._scratch: Tensor | None = None
 
     def __iter__(self) -> Iterator[tuple[int, int, Tensor]]:
         vocabulary = self._weight_VD.shape[0]
+        memory = self._block()
         for start in range(0, vocabulary, self._size):
             stop = min(start + self._size, vocabulary)
-            z_PV = (self.hidden_PD @ self.weight(start, stop).t()).to(self.wide)
+            z_PV = _part(memory, len(self.hidden_PD), stop - start)
+            _put_product(z_PV, self.hidden_PD, self.weight(start, stop).t())
             if self._bias_V is not None:
                 z_PV += self._bias_V[start:stop]
             if self._temperature_P1 is not None:
                 z_PV /= self._temperature_P1
             yield start, stop, z_PV
 
+    def scratch(self, like_PV: Tensor) -> Tensor:
+        """Uninitialised memory of a block's shape, the same for every block."""
+        if self._scratch is None:
+            self._scratch = self._block()
+        return _part(self._scratch, *like_PV.shape)
+
+    def _block(self) -> Tensor:
+        columns = min(self._size, self._weight_VD.shape[0])
+        return self.hidden_PD.new_empty(len(self.hidden_PD) * columns, dtype=self.wide)
+
     def weight(self, start: int, stop: int) -> Tensor:
         """The head's rows of a block, in the precision of the computation."""
         return self._weight_VD[start:stop].to(self._dtype)
+
+
+def _part(memory: Tensor, rows: int, columns: int) -> Tensor:
+    return memory[: rows * columns].view(rows, columns)
 
 
 def _place(targets_P: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:

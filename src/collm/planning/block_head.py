@@ -1,6 +1,6 @@
 """The allocations of `collm.models.fused_head`, for one block of the vocabulary in place of hundreds.
 
-Each block is the last one's size and is made while the last still exists; a test holds the two files together.
+All blocks lie in the same memory, made anew for each of the two passes; a test holds the two files together.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class _OneBlock(torch.autograd.Function):
         wide = torch.promote_types(dtype, torch.float32)
         cast_PD = hidden_PD.to(dtype)
         statistics = [hidden_PD.new_zeros(len(hidden_PD), dtype=wide) for _ in range(4)]
-        last_PV = cast_PD.new_empty(len(cast_PD), size, dtype=wide)
-        exp_PV = torch.empty_like(last_PV)
+        block_PV = _product(cast_PD, weight_VD[:size], dtype, wide)
+        exp_PV = torch.empty_like(block_PV)
         if size < weight_VD.shape[0]:
-            _product(cast_PD, weight_VD[:size], dtype, wide)
+            _cast_product(cast_PD, weight_VD[:size], dtype, wide)
         ctx.save_for_backward(hidden_PD, weight_VD, bias_V, *statistics[:2])
-        del last_PV, exp_PV
+        del block_PV, exp_PV
         return statistics[2], statistics[3]
 
     @staticmethod
@@ -48,15 +48,24 @@ class _OneBlock(torch.autograd.Function):
         hidden_grad_PD = torch.zeros_like(hidden_PD, dtype=wide) if wants_hidden else None
         weight_grad_VD = torch.empty_like(weight_VD) if wants_weight else None
         bias_grad_V = torch.empty_like(bias_V) if wants_bias else None
-        last_PV = _product(cast_PD, weight_VD[: ctx.size], ctx.dtype, wide)
-        slope_PV = last_PV.to(ctx.dtype)
+        block_PV = _product(cast_PD, weight_VD[: ctx.size], ctx.dtype, wide)
+        slope_PV = block_PV.to(ctx.dtype)
         if ctx.size < weight_VD.shape[0]:
-            _product(cast_PD, weight_VD[: ctx.size], ctx.dtype, wide)
-        del last_PV, slope_PV
+            _cast_product(cast_PD, weight_VD[: ctx.size], ctx.dtype, wide)
+        del block_PV, slope_PV
         if hidden_grad_PD is not None:
             hidden_grad_PD = hidden_grad_PD.to(hidden_PD.dtype)
         return hidden_grad_PD, weight_grad_VD, bias_grad_V, None, None
 
 
 def _product(hidden_PD: Tensor, weight_vD: Tensor, dtype: torch.dtype, wide: torch.dtype) -> Tensor:
-    return (hidden_PD @ weight_vD.to(dtype).t()).to(wide)
+    """A block's logits, in memory of their own."""
+    block_PV = hidden_PD.new_empty(len(hidden_PD), len(weight_vD), dtype=wide)
+    _cast_product(hidden_PD, weight_vD, dtype, wide)
+    return block_PV
+
+
+def _cast_product(hidden_PD: Tensor, weight_vD: Tensor, dtype: torch.dtype, wide: torch.dtype) -> None:
+    """What is made on the way to logits that are wider than their computation."""
+    if dtype != wide:
+        hidden_PD @ weight_vD.to(dtype).t()
