@@ -87,8 +87,10 @@ def test_checkpointing_and_smaller_batches_take_less(tmp_path):
     assert update(micro_batch_tokens=4096, gradient_checkpointing=True) < full
 
 
-def test_the_update_traced_on_fake_tensors_is_the_real_ones(tmp_path):
+def test_the_update_traced_on_fake_tensors_is_the_real_ones(tmp_path, monkeypatch):
     """A real host's pass over the largest micro-batch, measured by the same meter."""
+    # The plan takes all of the last layer, as trees and long responses do.
+    monkeypatch.setattr(DecoderPasses, "_spares", lambda *_: False)
     from collm.algorithms.losses import PolicyGradientLoss
     from collm.config.schema import OptimizerConfig
     from collm.models.rows import DecodeSpec
@@ -112,5 +114,4 @@ def test_the_update_traced_on_fake_tensors_is_the_real_ones(tmp_path):
     planned = policy_pass(
         Trained(read_architecture(folder), "causal", torch.float32, None, False, False), batch, SupportRule(), "none", None
     )
-    # The plan takes all of the last layer, the real pass what responses need of it.
-    assert meter.peak <= planned.activations + planned.logits == pytest.approx(meter.peak, rel=0.15)
+    assert planned.activations + planned.logits == pytest.approx(meter.peak, rel=0.1)
