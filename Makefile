@@ -13,7 +13,7 @@ PYTEST_ARGS ?= -n 2 --dist worksteal
 # Set on some machines: every process then compiles torch and transformers anew, 20 seconds each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test quick exhaustive lint format
+.PHONY: setup demo test quick exhaustive lint style types suite format
 
 setup: $(STAMP)
 
@@ -30,13 +30,21 @@ demo: setup
 	@dir=runs/demo; n=2; while [ -e "$$dir" ]; do dir="runs/demo-$$n"; n=$$((n + 1)); done; \
 	$(BIN)/collm train strbuild --method collm-cc --run-dir "$$dir" --seed $(SEED) $(DEMO_ARGS)
 
-lint: setup
+lint: style types
+
+style: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-test: lint
+# A minute on one core, which is why `make test` runs it beside the tests.
+types: setup
+	$(BIN)/pyright
+
+test: style
+	$(MAKE) --no-print-directory -j2 types suite
+
+suite: setup
 	$(BIN)/python -m pytest -q -m 'not exhaustive' $(PYTEST_ARGS)
 
 # What `make test` leaves out: more combinations of what it tests.

@@ -1,11 +1,12 @@
 """Task rows from files and the Hub."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from collm.config.tasks import CustomTask, StrBuildTask
-from collm.envs.data import load_rows
+from collm.envs.data import load_rows, not_held_out
 from collm.errors import DataError
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "minecraft" / "data.csv"
@@ -45,6 +46,21 @@ def test_the_released_data_file_equals_the_built_in_rows():
 def test_file_formats_and_slices(tmp_path, name, text):
     train, test = load_rows(StrBuildTask(data=write(tmp_path, name, text), train_rows="0:1", test_rows="1:"))
     assert (strings(train), strings(test)) == (["AB"], ["CD"])
+
+
+@pytest.mark.parametrize(
+    ("slices", "told"),
+    [
+        ({}, None),
+        ({"train_rows": "0:10", "test_rows": "8:10"}, None),
+        ({"train_rows": "0:4"}, None),
+        ({"train_rows": ":"}, r"^2 rows \(8 to 9\) .*train_rows is : and task\.test_rows 8:10, .* give task\.test_rows too"),
+        ({"test_rows": "7:"}, r"^row 7 .*train_rows is 0:8 and task\.test_rows 7:, .*only task\.test_rows .* give task\.train_rows too"),
+    ],
+)
+def test_rows_of_both_parts_are_told_where_one_slice_alone_was_given(slices, told):
+    note = not_held_out(StrBuildTask(**slices))
+    assert note is None if told is None else re.search(told, note)
 
 
 @pytest.mark.parametrize(

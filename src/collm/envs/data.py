@@ -39,6 +39,26 @@ def load_rows(task: TaskSection) -> tuple[list[TaskRow | None], list[TaskRow | N
     return _slice(rows, train, "task.train_rows", task), _slice(rows, test, "task.test_rows", task)
 
 
+def not_held_out(task: TaskSection) -> str | None:
+    """What to tell somebody who trains on these rows and named one slice alone, which holds rows of the other; else None.
+
+    Raises DataError as `load_rows` does.
+    """
+    if (task.train_rows is None) == (task.test_rows is None):
+        return None
+    split, n = _split(task), len(all_rows(task))
+    train, test = task.train_rows or split.train, task.test_rows or split.test
+    both = sorted(set(_indices(train, n)) & set(_indices(test, n)))
+    if not both:
+        return None
+    named, other = ("train_rows", "test_rows") if task.test_rows is None else ("test_rows", "train_rows")
+    rows = f"row {both[0]}" if len(both) == 1 else f"{len(both)} rows ({both[0]} to {both[-1]})"
+    return (
+        f"{rows} will be both trained on and evaluated on: task.train_rows is {train} and task.test_rows {test}, "
+        f"of which only task.{named} was given; give task.{other} too"
+    )
+
+
 def all_rows(task: TaskSection) -> list[TaskRow]:
     """Every row of a task's data, each one checked. Raises DataError as `load_rows` does."""
     known = built_in(task)
@@ -175,9 +195,14 @@ def _object(where: str, value: Any) -> dict[str, Any]:
 
 
 def _slice(rows: Sequence[TaskRow], wanted: str, field: str, task: TaskSection) -> list[TaskRow | None]:
-    start, stop = (int(bound) if bound else None for bound in wanted.split(":"))
-    chosen: list[TaskRow | None] = list(rows[start:stop])
+    chosen: list[TaskRow | None] = [rows[i] for i in _indices(wanted, len(rows))]
     if not chosen:
         whose = "the built-in data" if task.data is None else task.data
         raise DataError(f"{field}={wanted!r} selects none of the {len(rows)} rows of {whose}; give a slice start:stop inside 0:{len(rows)}")
     return chosen
+
+
+def _indices(wanted: str, n: int) -> range:
+    """The rows that a slice start:stop selects of n."""
+    start, stop = (int(bound) if bound else None for bound in wanted.split(":"))
+    return range(n)[start:stop]

@@ -13,6 +13,7 @@ A turn one past the last joint action is the one that stands upcoming: what is b
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache, partial
 from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
@@ -49,7 +50,8 @@ class CriticReader:
         context_window: int,
     ) -> None:
         self._name = name
-        self._tokenizer = tokenizer
+        # Episodes share pieces, and every pass reads an episode's anew.
+        self._ids = lru_cache(maxsize=1 << 12)(partial(text_ids, tokenizer))
         self._agents = list(agents)
         named = len(self._agents) > 1
         self._sees = {agent: f"[{agent} sees]\n" if named else "" for agent in self._agents}
@@ -66,8 +68,8 @@ class CriticReader:
         Turns whose histories start at the same place share one input. Past the context window the oldest whole turns
         are left out. Raises ContextOverflowError if one turn alone does not fit.
         """
-        seen = [text_ids(self._tokenizer, self._observations(episode, t)) for t in range(turns[-1] + 1)]
-        done = [text_ids(self._tokenizer, self._responses(tr)) for tr in episode.transitions[: turns[-1] + 1]]
+        seen = [self._ids(self._observations(episode, t)) for t in range(turns[-1] + 1)]
+        done = [self._ids(self._responses(tr)) for tr in episode.transitions[: turns[-1] + 1]]
         starts = [self._first_turn(seen, done, t, episode) for t in turns]
         inputs: list[ValueInput] = []
         groups: list[list[int]] = []

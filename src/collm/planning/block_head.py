@@ -68,4 +68,4 @@ def _product(hidden_PD: Tensor, weight_vD: Tensor, dtype: torch.dtype, wide: tor
 def _cast_product(hidden_PD: Tensor, weight_vD: Tensor, dtype: torch.dtype, wide: torch.dtype) -> None:
     """What is made on the way to logits that are wider than their computation."""
     if dtype != wide:
-        hidden_PD @ weight_vD.to(dtype).t()
+        torch.mm(hidden_PD, weight_vD.to(dtype).t())

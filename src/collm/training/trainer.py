@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -19,7 +20,7 @@ from collm.config.load import load_config_file
 from collm.config.schema import Config
 from collm.envs.base import TextEnv
 from collm.envs.check import check_observations, global_info
-from collm.envs.data import load_rows
+from collm.envs.data import load_rows, not_held_out
 from collm.envs.registry import make_env
 from collm.errors import CollmError, ConfigError, RunFolderError
 from collm.evaluation.evaluator import evaluate
@@ -74,6 +75,8 @@ class Trainer:
         self._method = make_method(config)
         self._make_env: Callable[[], TextEnv] = env or (lambda: make_env(config.task, len(config.agents), config.history))
         self.train_rows, self.test_rows = rows or ((([None], [None])) if env is not None else load_rows(config.task))
+        if env is None and rows is None and (note := not_held_out(config.task)) is not None:
+            warnings.warn(note, stacklevel=2)
         self._display = display or Display()
         self._stop = StopSwitch()
         self.counters = Counters()

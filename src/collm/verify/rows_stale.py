@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from collm.rollout.branch import TreeShape
-from collm.verify.enumerate import enumerate_episodes
 from collm.verify.exact import Exact
 from collm.verify.learner import expected_gradient, lab_config
 from collm.verify.problems import Bench
@@ -57,11 +56,10 @@ def token_ratio_row(bench: Bench) -> Iterator[Row]:
 
 def stale_critic_row(bench: Bench, algorithm: str) -> Iterator[Row]:
     """Several turns: the critic has converged for the policies that sampled."""
-    cast = bench.fresh_cast("blind")
-    old = Exact(cast)
+    cast, old = bench.fresh_cast("blind"), bench.exact("blind")
     critics = Critics(old, algorithm, "full")
     tables = critics.converged()
-    episodes = enumerate_episodes(cast, TreeShape())
+    episodes = bench.episodes("blind", TreeShape())
     config = lab_config(cast, algorithm, stale=True)
     found = expected_gradient(config, cast, episodes, tables, between=lambda: perturb(cast, MOVED))
     new = Exact(cast)
@@ -74,11 +72,10 @@ def stale_critic_row(bench: Bench, algorithm: str) -> Iterator[Row]:
 
 def _stale_gradient(bench: Bench, algorithm: str, problem: str, samples: int, ratio: str) -> tuple[list[np.ndarray], Exact, Exact]:
     cast = bench.fresh_cast(problem)
-    old = Exact(cast)
-    episodes = enumerate_episodes(cast, TreeShape(samples, greedy_baseline=algorithm == "maremax"))
+    episodes = bench.episodes(problem, TreeShape(samples, greedy_baseline=algorithm == "maremax"))
     config = lab_config(cast, algorithm, algorithm={"ratio": ratio}, monte_carlo={"samples": samples}, stale=True)
     found = expected_gradient(config, cast, episodes, between=lambda: perturb(cast, MOVED))
-    return found, old, Exact(cast)
+    return found, bench.exact(problem), Exact(cast)
 
 
 def _against_old_teammates(old: Exact, new: Exact) -> list[np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -73,7 +74,7 @@ def verify(methods: Sequence[str], announce: Callable[[str], None] = lambda _: N
     """The rows of these methods (all where empty), after the laboratory's own; `announce` is told what is being worked on."""
     bench = Bench()
     rows: list[Row] = []
-    with _one_thread():
+    with _one_thread(), _no_garbage_collection():
         for method in [LAB, *(m for m in METHODS if not methods or m in methods)]:
             announce(method)
             for part in [laboratory_rows] if method == LAB else METHODS[method]:
@@ -100,3 +101,15 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Episodes are kept by the hundred thousand and have no cycles; to look for some again and again takes a fifth of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
