@@ -43,9 +43,9 @@ def update_flops(shape: Shape, lengths: list[int], predicted: int, tuning: Tunin
     return per_weight * (shape.matrices * sum(lengths) + shape.head * predicted) + attention
 
 
-def mfu(flops: float, seconds: float, peak_flops_per_second: float) -> float:
-    """Share of the measured matmul rate."""
-    return flops / seconds / peak_flops_per_second
+def share(rate: float, of: float) -> float | None:
+    """None where the roof was not measured."""
+    return round(rate / of, 4) if of > 0 else None
 
 
 def verdicts(sections: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -53,12 +53,11 @@ def verdicts(sections: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
     Decoding counts by the better way (with or without recorded steps) at the worst batch.
     """
-    decode = [
-        r for r in sections.get("decode", {}).get("rows", []) if (r["model"], r["tuning"], r["rule"]) == ("Qwen3-4B", "full", "plain")
-    ]
+    decode = [row for name in ("decode", "graphs") for row in sections.get(name, {}).get("rows", [])]
     best: dict[int, float] = {}
     for row in decode:
-        best[row["batch"]] = max(row["share_of_roof"], best.get(row["batch"], 0.0))
+        if (row["model"], row["tuning"], row["rule"]) == ("Qwen3-4B", "full", "plain") and row["share_of_roof"] is not None:
+            best[row["batch"]] = max(row["share_of_roof"], best.get(row["batch"], 0.0))
     values: dict[str, float | None] = {"decode_share_4b": min(best.values(), default=None)}
     for tuning in ("full", "lora"):
         rows = sections.get(f"team_{tuning}", {}).get("rows", [])
@@ -72,4 +71,5 @@ def verdicts(sections: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         target = TARGETS[name] if name in TARGETS else TARGETS[name.rpartition("_")[0]]
         met = None if value is None else (value >= target if name.startswith("decode") else value <= target)
         found[name] = {"target": target, "value": value, "met": met}
+    found["decode_share_4b"]["batches"] = sorted(best)
     return found

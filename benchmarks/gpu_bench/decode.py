@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,55 +14,79 @@ from collm.models.generation import GenerationRequest
 from collm.models.host import Host
 from collm.models.rows import DecodeSpec
 from collm.models.sampling import SupportRule
-from gpu_bench.arithmetic import roof_tokens_per_second, roof_with_cache
+from gpu_bench.arithmetic import roof_tokens_per_second, roof_with_cache, share
 from gpu_bench.kernels import Roof
 from gpu_bench.machine import free_bytes, peak_gb, random_model, release, seconds_of
-from gpu_bench.results import Clock, Results, Skipped, attempt, needs_memory
+from gpu_bench.results import Clock, Results, Skipped, needs_memory, run_cases
 from gpu_bench.shapes import Shape, Sizes, Tuning
 
 RULES = {"plain": SupportRule(), "paper": SupportRule(temperature=0.6, top_p=0.6)}
 REPEATS = 2
+RECORDED_TOKENS = 64
+"""Enough for a batch's step to be recorded."""
 
 
 def measure(results: Results, clock: Clock, device: torch.device, sizes: Sizes, roof: Roof) -> None:
-    """Every shape with fp32 masters, as full tuning keeps them, and the largest also as a frozen bf16 base with an adapter.
+    """Every shape with fp32 masters, as full tuning keeps them, and the largest also as a frozen bf16 base with an adapter."""
+    cases: list[tuple[Shape, Tuning]] = [*((s, "full") for s in sizes.shapes), (sizes.shapes[-1], "lora")]
+    works = [
+        ({"model": s.name, "tuning": t}, lambda own, s=s, t=t: _shape(results, "decode", own, device, sizes, roof, s, t)) for s, t in cases
+    ]
+    run_cases(results, "decode", clock, lambda: release(device), works)
 
-    On a GPU the largest and the smallest are decoded by recorded steps, too.
+
+def measure_graphs(results: Results, clock: Clock, device: torch.device, sizes: Sizes, roof: Roof) -> None:
+    """The largest and the smallest shape by recorded steps.
+
+    The last section: with torch 2.11 a recording that breaks off leaves the device's random numbers unusable.
     """
-    cases: list[tuple[Shape, Tuning, bool]] = [*((s, "full", False) for s in sizes.shapes), (sizes.shapes[-1], "lora", False)]
-    if device.type == "cuda":
-        cases += [(sizes.shapes[-1], "full", True), (sizes.shapes[0], "full", True)]
-    for number, case in enumerate(cases):
-        own = clock.part(clock.left() / (len(cases) - number))
-        ended = attempt(lambda case=case, own=own: _as_labelled(lambda: _shape(results, own, device, sizes, roof, *case)))
-        release(device)
-        if ended:
-            shape, tuning, graphs = case
-            results.add("decode", left_out=[{"model": shape.name, "tuning": tuning, "graphs": graphs, "reason": ended["reason"]}])
+    record = graphs_on(device)
+    if record is None:
+        raise Skipped(f"there are no graphs on a {device.type}")
+    works = [
+        (
+            {"model": s.name, "tuning": "full"},
+            lambda own, s=s: _shape(results, "graphs", own, device, sizes, roof, s, "full", Recordings(record)),
+        )
+        for s in (sizes.shapes[-1], sizes.shapes[0])
+    ]
+    run_cases(results, "graphs", clock, lambda: release(device), works)
 
 
-def _as_labelled(work: Callable[[], None]) -> None:
-    """Where recording fails, plain steps would go on in its name: leave the case out instead."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="decoding goes on without CUDA graphs")
-        try:
-            work()
-        except UserWarning as warning:
-            raise Skipped(str(warning)) from warning
+class Recordings:
+    """Records steps and counts it, for a model whose steps are not to be recorded goes on by plain ones."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self.made = 0
+
+    def __call__(self, work: Callable[[], object]) -> Callable[[], object]:
+        replay = self._record(work)
+        self.made += 1
+        return replay
 
 
 def _shape(
-    results: Results, clock: Clock, device: torch.device, sizes: Sizes, roof: Roof, shape: Shape, tuning: Tuning, graphs: bool
+    results: Results,
+    section: str,
+    clock: Clock,
+    device: torch.device,
+    sizes: Sizes,
+    roof: Roof,
+    shape: Shape,
+    tuning: Tuning,
+    recordings: Recordings | None = None,
 ) -> None:
     needs_memory([shape], "lora", free_bytes(device), shape.name)
     clock.needs(1, shape.name)
-    host = policy_host(shape, device, tuning, graphs_on(device) if graphs else None)
+    host = policy_host(shape, device, tuning, recordings)
     took = 0.0
     for batch in sizes.decode_batches:
         for rule in ("plain", "paper") if batch == sizes.decode_batches[1] else ("plain",):
             clock.needs(took, f"{shape.name} with {batch} rows")
             began = time.perf_counter()
-            results.add("decode", rows=[{"graphs": graphs, **_rate(host, device, sizes, roof, shape, tuning, batch, rule)}])
+            row = _rate(host, device, sizes, roof, shape, tuning, batch, rule, recordings)
+            results.add(section, rows=[row])
             took = time.perf_counter() - began
 
 
@@ -78,33 +101,47 @@ def policy_host(shape: Shape, device: torch.device, tuning: Tuning, record: Reco
 
 
 def _rate(
-    host: Host, device: torch.device, sizes: Sizes, roof: Roof, shape: Shape, tuning: Tuning, batch: int, rule: str
+    host: Host,
+    device: torch.device,
+    sizes: Sizes,
+    roof: Roof,
+    shape: Shape,
+    tuning: Tuning,
+    batch: int,
+    rule: str,
+    recordings: Recordings | None,
 ) -> dict[str, Any]:
-    """Decoding alone: a call that samples many tokens less one that samples the first, both after a call of each kind."""
+    """Decoding alone: a call that samples many tokens less one that samples few, both after a call of each kind.
+
+    Few is the first; or where steps are recorded so many that the recording, some steps' time, is in both calls.
+    """
+    few, more = (1, sizes.decode_tokens) if recordings is None else (RECORDED_TOKENS, 4 * sizes.decode_tokens)
     seconds: dict[int, list[float]] = {}
-    for tokens in (1, sizes.decode_tokens):
+    for tokens in (few, few + more):
         host.members["policy"].decode = DecodeSpec(RULES[rule], tokens, frozenset({shape.vocabulary}))
+        made = recordings.made if recordings is not None else 0
         seconds[tokens] = [seconds_of(lambda: host.generate(_requests(sizes, batch)), device) for _ in range(1 + REPEATS)]
+        if recordings is not None and recordings.made < made + 1 + REPEATS:
+            raise Skipped(f"{shape.name}, {batch} rows: not every call of {tokens} tokens was decoded by recorded steps")
         host.forget()
-    first, many = (min(seconds[tokens][1:]) for tokens in (1, sizes.decode_tokens))
-    steps = sizes.decode_tokens - 1
-    if many <= first:
-        raise Skipped(f"{shape.name}, {batch} rows: {sizes.decode_tokens} tokens took no longer than one")
-    rate = batch * steps / (many - first)
-    limit = roof_tokens_per_second(shape, batch, roof.bytes_per_second)
-    cached = sizes.decode_prompt + sizes.decode_tokens / 2
+    short, long = (min(seconds[tokens][1:]) for tokens in (few, few + more))
+    if long <= short:
+        raise Skipped(f"{shape.name}, {batch} rows: {few + more} tokens took no longer than {few}")
+    rate = batch * more / (long - short)
+    cached = sizes.decode_prompt + few + more / 2
     return {
         "model": shape.name,
         "tuning": tuning,
         "rule": rule,
         "batch": batch,
         "tokens_per_second": round(rate, 1),
-        "milliseconds_per_step": round(1e3 * (many - first) / steps, 3),
-        "roof_tokens_per_second": round(limit, 1),
-        "share_of_roof": round(rate / limit, 4),
-        "share_of_roof_with_cache": round(rate / roof_with_cache(shape, batch, roof.bytes_per_second, cached), 4),
-        "first_token_milliseconds": round(1e3 * first, 2),
-        "first_call_seconds": round(seconds[sizes.decode_tokens][0], 3),
+        "milliseconds_per_step": round(1e3 * (long - short) / more, 3),
+        "share_of_roof": share(rate, roof_tokens_per_second(shape, batch, roof.bytes_per_second)),
+        "share_of_roof_with_cache": share(rate, roof_with_cache(shape, batch, roof.bytes_per_second, cached)),
+        # Contexts read and, where there is one, the recording included.
+        "whole_calls": {f"{tokens} tokens": round(batch * tokens / min(took[1:]), 1) for tokens, took in seconds.items()},
+        "own_decoding_step": host.decodes_itself,
+        "first_call_seconds": round(seconds[few + more][0], 3),
         **peak_gb(device),
     }
 

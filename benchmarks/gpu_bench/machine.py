@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     PretrainedConfig,
     PreTrainedModel,
@@ -109,10 +109,9 @@ def random_model(shape: Shape, device: torch.device, dtype: torch.dtype, *, head
 
 
 def word_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
-    """One token per word, w0 to the last; its EOS comes after them."""
+    """One token per word, w0 to the last, and as many words again when a response is read as text; its EOS comes after them."""
     core = Tokenizer(models.WordLevel({f"w{i}": i for i in range(vocabulary)}, unk_token="w0"))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    core.decoder = decoders.Fuse()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<eos>")
     tokenizer.chat_template = TEMPLATE
     return tokenizer

@@ -21,6 +21,10 @@ class Skipped(Exception):
     """A measurement that is left out; the message says why."""
 
 
+class CaseFailed(Exception):
+    """Some of a section's measurements ended in errors, which are written down."""
+
+
 @dataclass(slots=True)
 class Clock:
     """Seconds that a run, or a section of it, may still take."""
@@ -89,22 +93,40 @@ def run_section(results: Results, name: str, clock: Clock, work: Callable[[Clock
     """Run one section. Memory or time that does not suffice is a result with a reason; an error is written down with its traceback."""
     began = time.perf_counter()
     results.begin(name)
-    try:
-        ended = attempt(lambda: work(clock))
-    except Exception as error:  # noqa: BLE001 - nobody watches: the other sections are still to be had, and main exits with 1
-        ended = {"state": "failed", "reason": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc().splitlines()}
+    ended = attempt(lambda: work(clock))
     results.add(name, **(ended or {"state": "done"}), seconds=round(time.perf_counter() - began, 1))
     print(f"{name}: {ended.get('reason', 'done')} ({time.perf_counter() - began:.1f} s)", flush=True)
 
 
+def run_cases(
+    results: Results, section: str, clock: Clock, release: Callable[[], None], cases: list[tuple[dict[str, Any], Callable[[Clock], None]]]
+) -> None:
+    """Run a section's cases, (label, work), each with its share of the time that is left, `release` after each.
+
+    What is left out is noted under its label. Raises CaseFailed at the end where a case ended in an error.
+    """
+    failed = 0
+    for number, (label, work) in enumerate(cases):
+        own = clock.part(clock.left() / (len(cases) - number))
+        ended = attempt(lambda work=work, own=own: work(own))
+        release()
+        if ended:
+            results.add(section, left_out=[label | ended])
+            failed += ended["state"] == "failed"
+    if failed:
+        raise CaseFailed(f"{failed} of {len(cases)} cases failed: see left_out")
+
+
 def attempt(work: Callable[[], None]) -> dict[str, Any]:
-    """Do it; empty, or why it was left out: {"state": "skipped", "reason": ...}."""
+    """Do it; empty, or why there is no result: {"state": "skipped" or "failed", "reason": ...}, with the traceback of an error."""
     try:
         work()
     except Skipped as reason:
         return {"state": "skipped", "reason": str(reason)}
     except torch.OutOfMemoryError as error:
         return {"state": "skipped", "reason": f"memory: {str(error).splitlines()[0]}"}
+    except Exception as error:  # noqa: BLE001 - nobody watches: all else is still to be had, and main exits with 1
+        return {"state": "failed", "reason": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc().splitlines()}
     return {}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Executor
+from importlib.util import find_spec
 from typing import Any
 from unittest.mock import patch
 
@@ -24,7 +25,7 @@ from collm.rollout.collect import collect
 from collm.training.buffer import Stored
 from collm.training.learner import Learner
 from gpu_bench.machine import free_bytes, peak_gb, random_model, release, wait
-from gpu_bench.results import Clock, Results, needs_memory
+from gpu_bench.results import CaseFailed, Clock, Results, attempt, needs_memory, run_cases
 from gpu_bench.shapes import Shape, Sizes, Tuning
 
 TURNS = 2
@@ -77,19 +78,40 @@ def measure(results: Results, clock: Clock, device: torch.device, sizes: Sizes, 
     clock.needs(2, f"the team, {tuning}")
     config = configuration(sizes, tuning, device)
     team = make_team(config, sizes, device)
-    results.add(section, hosts={name: sorted(host.members) for name, host in team.hosts.items()}, lengths=_lengths(sizes))
+    hosts = {name: sorted(host.members) for name, host in team.hosts.items()}
+    results.add(section, hosts=hosts, lengths=_lengths(sizes), optimizer=config.critic.optimizer.kind)
+    schedules = [("paper", PAPER_EPISODES), *((f"{n} in flight", n) for n in sizes.in_flight)]
     with host_workers(len(team.hosts)) as executor:
-        for schedule, episodes in [("paper", PAPER_EPISODES), *((f"{n} in flight", n) for n in sizes.in_flight)]:
-            results.add(section, rows=[_schedule(clock, device, config, team, sizes, executor, schedule, episodes)])
+        works = [
+            (
+                {"schedule": name},
+                lambda own, name=name, n=n: _schedule(results, section, own, device, config, team, sizes, executor, name, n),
+            )
+            for name, n in schedules
+        ]
+        run_cases(results, section, clock, lambda: _clear(team, device), works)
+
+
+def _clear(team: Team, device: torch.device) -> None:
+    """What an update that broke off left."""
+    for host in team.hosts.values():
+        host.discard_gradients()
+        host.forget()
+    release(device)
 
 
 def configuration(sizes: Sizes, tuning: Tuning, device: torch.device) -> Config:
-    """The paper's preset of the coding task, with the lengths that are measured here."""
+    """The paper's preset of the coding task, with the lengths that are measured here.
+
+    Full tuning of it with 32-bit moments takes 163 GB; with bitsandbytes at hand they are kept in 8 bits.
+    """
     place = [f"agents.{i}." for i in range(2)] + ["critic."]
     overrides = [f"{section}device={device.type}" for section in place]
     overrides += [f"agents.{i}.max_new_tokens={sizes.response}" for i in range(2)]
     if tuning == "lora":
         overrides += [f"{section}{setting}" for section in place for setting in ("tuning=lora", "dtype=bfloat16")]
+    elif device.type == "cuda" and find_spec("bitsandbytes") is not None:
+        overrides += [f"{section}optimizer.kind=adamw_8bit" for section in place]
     return resolve("coophe", method="collm-cc", preset="paper", overrides=overrides)
 
 
@@ -113,18 +135,41 @@ def _lengths(sizes: Sizes) -> dict[str, int]:
 
 
 def _schedule(
-    clock: Clock, device: torch.device, config: Config, team: Team, sizes: Sizes, executor: Executor, schedule: str, episodes: int
-) -> dict[str, Any]:
-    """Whole updates, rollout and learning, after one that warms up."""
-    clock.needs(1, f"the schedule {schedule}")
+    results: Results,
+    section: str,
+    clock: Clock,
+    device: torch.device,
+    config: Config,
+    team: Team,
+    sizes: Sizes,
+    executor: Executor,
+    schedule: str,
+    episodes: int,
+) -> None:
+    """Whole updates, rollout and learning: one that warms up, and up to REPEATS more that count instead where there are any."""
+    before = results.content["sections"][section].get("rows", [])
+    clock.needs(before[-1]["seconds_first_update"] if before else 1, f"the schedule {schedule}")
     learner = Learner(config, team, make_method(config), executor)
-    release(device)
     first = _update(device, config, team, learner, sizes, executor, episodes, 0)
-    clock.needs(REPEATS * sum(first.values()), f"the schedule {schedule}, after its first update")
-    timed = [_update(device, config, team, learner, sizes, executor, episodes, 1 + k) for k in range(REPEATS)]
-    best = min(timed, key=lambda seconds: sum(seconds.values()))
+    first_peak, timed = peak_gb(device), []
+
+    def again() -> None:
+        for number in range(REPEATS):
+            clock.needs(sum(first.values()), f"one more update of the schedule {schedule}")
+            timed.append(_update(device, config, team, learner, sizes, executor, episodes, 1 + number))
+
+    ended = attempt(again)
+    row = _row(schedule, episodes, first, timed) | {"peak_gb_first_update": first_peak["peak_gb"], **peak_gb(device)}
+    results.add(section, rows=[row | ({"ended": ended["reason"]} if ended else {})])
+    if ended and ended["state"] == "failed":
+        raise CaseFailed("\n".join(ended["traceback"]))
+
+
+def _row(schedule: str, episodes: int, first: dict[str, float], timed: list[dict[str, float]]) -> dict[str, Any]:
+    best = min(timed or [first], key=lambda seconds: sum(seconds.values()))
     return {
         "schedule": schedule,
+        "updates_after_the_first": len(timed),
         "episodes_in_flight": episodes,
         "samples_per_update": episodes * TURNS,
         "seconds_per_update": round(sum(best.values()), 4),
@@ -132,7 +177,6 @@ def _schedule(
         "seconds_rollout": round(best["rollout"], 4),
         "seconds_learning": round(best["learning"], 4),
         "seconds_first_update": round(sum(first.values()), 3),
-        **peak_gb(device),
     }
 
 

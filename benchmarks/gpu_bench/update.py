@@ -11,11 +11,11 @@ from collm.algorithms.losses import PolicyGradientLoss
 from collm.models.host import Host
 from collm.models.optim import Progress
 from collm.models.sequences import PolicySample
-from gpu_bench.arithmetic import mfu, update_flops
+from gpu_bench.arithmetic import share, update_flops
 from gpu_bench.decode import policy_host
 from gpu_bench.kernels import Roof
 from gpu_bench.machine import free_bytes, peak_gb, release, seconds_of
-from gpu_bench.results import Clock, Results, attempt, needs_memory
+from gpu_bench.results import Clock, Results, needs_memory, run_cases
 from gpu_bench.shapes import Shape, Sizes, Tuning
 
 REPEATS = 2
@@ -23,12 +23,11 @@ REPEATS = 2
 
 def measure(results: Results, clock: Clock, device: torch.device, sizes: Sizes, roof: Roof) -> None:
     cases: list[tuple[Shape, Tuning]] = [(shape, tuning) for shape in sizes.shapes for tuning in ("lora", "full")]
-    for number, (shape, tuning) in enumerate(cases):
-        own = clock.part(clock.left() / (len(cases) - number))
-        ended = attempt(lambda shape=shape, tuning=tuning, own=own: _case(results, own, device, sizes, roof, shape, tuning))
-        release(device)
-        if ended:
-            results.add("update", left_out=[{"model": shape.name, "tuning": tuning, "reason": ended["reason"]}])
+    works = [
+        ({"model": shape.name, "tuning": tuning}, lambda own, s=shape, t=tuning: _case(results, own, device, sizes, roof, s, t))
+        for shape, tuning in cases
+    ]
+    run_cases(results, "update", clock, lambda: release(device), works)
 
 
 def _case(results: Results, clock: Clock, device: torch.device, sizes: Sizes, roof: Roof, shape: Shape, tuning: Tuning) -> None:
@@ -39,7 +38,7 @@ def _case(results: Results, clock: Clock, device: torch.device, sizes: Sizes, ro
     lengths = [len(s.context_ids) + len(s.response_ids) for s in samples]
     began = time.perf_counter()
     _update(host, samples)
-    clock.needs(REPEATS * (time.perf_counter() - began), f"{shape.name}, {tuning}, after its first update")
+    clock.needs(2 * REPEATS * (time.perf_counter() - began), f"{shape.name}, {tuning}, after its first update")
     gradient = min(seconds_of(lambda: _gradient(host, samples), device) for _ in range(REPEATS))
     seconds = min(seconds_of(lambda: _update(host, samples), device) for _ in range(REPEATS))
     flops = update_flops(shape, lengths, sum(len(s.response_ids) for s in samples), tuning)
@@ -51,8 +50,9 @@ def _case(results: Results, clock: Clock, device: torch.device, sizes: Sizes, ro
         "tokens_per_second": round(sum(lengths) / seconds, 1),
         "seconds": round(seconds, 4),
         "seconds_forward_and_backward": round(gradient, 4),
-        "mfu": round(mfu(flops, seconds, roof.flops_per_second), 4),
-        "mfu_forward_and_backward": round(mfu(flops, gradient, roof.flops_per_second), 4),
+        # Shares of the matmul rate that was measured here.
+        "mfu": share(flops / seconds, roof.flops_per_second),
+        "mfu_forward_and_backward": share(flops / gradient, roof.flops_per_second),
         **peak_gb(device),
     }
     results.add("update", rows=[found])

@@ -13,9 +13,9 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from gpu_bench.arithmetic import mfu, roof_tokens_per_second, roof_with_cache, update_flops, verdicts  # noqa: E402
-from gpu_bench.results import Clock, Results, Skipped, attempt, needs_memory, refuse_overwrite, run_section  # noqa: E402
-from gpu_bench.shapes import CODER_3B, QWEN3_06B, QWEN3_4B, QWEN3_17B, TINY, TINY_CODER, Shape  # noqa: E402
+from gpu_bench.arithmetic import roof_tokens_per_second, roof_with_cache, share, update_flops, verdicts  # noqa: E402
+from gpu_bench.results import Clock, Results, Skipped, attempt, needs_memory, refuse_overwrite, run_cases, run_section  # noqa: E402
+from gpu_bench.shapes import CODER_3B, PROOF, QWEN3_06B, QWEN3_4B, QWEN3_17B, TINY, TINY_CODER, Shape  # noqa: E402
 
 TEN = Shape("ten", "qwen3", hidden=10, mlp=20, layers=1, heads=2, kv_heads=1, head_dim=5, vocabulary=100)
 
@@ -40,6 +40,8 @@ def test_random_models_have_the_counted_parameters_and_never_end_a_response(shap
     assert sum(p.numel() for p in loaded.model.parameters()) == shape.parameters
     assert min(stop_ids(loaded.model, loaded.tokenizer)) >= shape.vocabulary
     assert loaded.tokenizer("w3 w5")["input_ids"] == [3, 5]
+    # A critic reads a response as many tokens as it was.
+    assert loaded.tokenizer(loaded.tokenizer.decode([3, 5]))["input_ids"] == [3, 5]
 
 
 def test_the_roof_is_bandwidth_over_the_bytes_of_a_step() -> None:
@@ -61,7 +63,8 @@ def test_flops_of_an_update_by_hand() -> None:
     attention = 12 * 10 * 8
     assert update_flops(TEN, [4], 3, "full") == 6 * (900 * 4 + 1000 * 3) + attention
     assert update_flops(TEN, [4], 3, "lora") == 4 * (900 * 4 + 1000 * 3) + attention
-    assert mfu(3e12, 2.0, 5e12) == pytest.approx(0.3)
+    assert share(3e12 / 2.0, 5e12) == 0.3
+    assert share(3e12, 0.0) is None
 
 
 def test_results_are_merged_and_on_disk_after_every_measurement(tmp_path: Path) -> None:
@@ -111,6 +114,44 @@ def test_an_error_in_one_section_is_written_down_and_the_others_still_run(tmp_pa
     assert "a shape is wrong" in capsys.readouterr().out
 
 
+def test_an_error_in_one_case_is_written_down_and_the_others_still_run(tmp_path: Path) -> None:
+    results, released = Results(tmp_path / "gpu.json", {}), []
+
+    def broken(_: Clock) -> None:
+        raise ValueError("a shape is wrong")
+
+    def late(own: Clock) -> None:
+        own.needs(60, "this")
+
+    cases = [({"model": "a"}, broken), ({"model": "b"}, lambda _: results.add("decode", rows=[1])), ({"model": "c"}, late)]
+    run_section(results, "decode", Clock(10), lambda clock: run_cases(results, "decode", clock, lambda: released.append(1), cases))
+    section = json.loads((tmp_path / "gpu.json").read_text())["sections"]["decode"]
+    assert (section["rows"], len(released)) == ([1], 3)
+    assert [(x["model"], x["state"], x["reason"]) for x in section["left_out"]] == [
+        ("a", "failed", "ValueError: a shape is wrong"),
+        ("c", "skipped", "time: this takes about 60 s and 10 s are left"),
+    ]
+    assert section["reason"] == "CaseFailed: 1 of 3 cases failed: see left_out"
+    assert results.failed == ["decode"]
+
+
+def test_recorded_steps_are_measured_apart_and_only_where_every_call_recorded_them(tmp_path: Path, monkeypatch) -> None:
+    from gpu_bench import decode
+    from gpu_bench.kernels import Roof
+
+    # A function that works on tensors that stay where they are is its own recording.
+    monkeypatch.setattr(decode, "graphs_on", lambda _: lambda work: work)
+    results, cpu = Results(tmp_path / "gpu.json", {}), torch.device("cpu")
+    decode.measure_graphs(results, Clock(600), cpu, PROOF, Roof(1e10, 1e11))
+    rows = results.content["sections"]["graphs"]["rows"]
+    assert [(row["batch"], row["rule"]) for row in rows[:3]] == [(1, "plain"), (4, "plain"), (4, "paper")]
+    assert all(row["own_decoding_step"] and row["share_of_roof"] > 0 for row in rows)
+    monkeypatch.setattr(decode, "RECORDED_TOKENS", 8)
+    results = Results(tmp_path / "other.json", {})
+    decode.measure_graphs(results, Clock(600), cpu, PROOF, Roof())
+    assert "not every call of 8 tokens" in results.content["sections"]["graphs"]["left_out"][0]["reason"]
+
+
 def test_a_proof_on_a_cpu_does_not_replace_numbers_of_a_gpu() -> None:
     refuse_overwrite(None, on_gpu=False)
     refuse_overwrite({"gpu_available": False}, on_gpu=False)
@@ -136,12 +177,13 @@ def test_verdicts_take_the_worst_decoding_and_memory_and_the_best_schedule() -> 
         {
             "decode": {
                 # Of a batch of 16 by steps and by recorded ones: the better way is what is to be had.
-                "rows": [decode(0.7), decode(0.2, 16), decode(0.55, 16), decode(0.1, rule="paper"), decode(0.1, model="Qwen3-0.6B")]
+                "rows": [decode(0.7), decode(0.2, 16), decode(0.1, rule="paper"), decode(0.1, model="Qwen3-0.6B")]
             },
+            "graphs": {"rows": [decode(0.55, 16)]},
             "team_full": {"rows": rows},
         }
     )
-    assert found["decode_share_4b"] == {"target": 0.5, "value": 0.55, "met": True}
+    assert found["decode_share_4b"] == {"target": 0.5, "value": 0.55, "met": True, "batches": [1, 16]}
     assert found["seconds_per_update_full"] == {"target": 4.5, "value": 4.0, "met": True}
     assert found["seconds_per_sample_full"] == {"target": 0.47, "value": 0.4, "met": True}
     assert found["memory_gb_full"] == {"target": 100.0, "value": 101.0, "met": False}
@@ -156,11 +198,14 @@ def test_the_whole_script_runs_with_tiny_shapes(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(out.read_text())
     assert found == json.loads(done.stdout.splitlines()[-1])
-    assert {name: section["state"] for name, section in found["sections"].items()} == dict.fromkeys(
-        ["roof", "decode", "update", "team_lora", "team_full"], "done"
-    )
+    states = {name: section["state"] for name, section in found["sections"].items()}
+    on_gpu = torch.cuda.is_available()
+    assert states == {
+        **dict.fromkeys(["roof", "decode", "update", "team_lora", "team_full"], "done"),
+        "graphs": "done" if on_gpu else "skipped",
+    }
     assert not any("left_out" in section for section in found["sections"].values())
-    if not torch.cuda.is_available():
+    if not on_gpu:
         assert found["note"].startswith("No GPU was available")
     hosts = found["sections"]["team_lora"]["hosts"]
     # Aux and critic are two adapters on one base.

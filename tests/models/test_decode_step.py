@@ -10,6 +10,7 @@ from transformers import LlamaConfig, Qwen2Config
 from transformers.cache_utils import Cache
 from transformers.models.llama import modeling_llama
 
+from collm.algorithms.losses import PolicyGradientLoss
 from collm.config.schema import LoraConfig, OptimizerConfig
 from collm.models import decode_step
 from collm.models.adapters import AdapterSwitch
@@ -181,3 +182,21 @@ def test_a_model_that_computes_something_else_is_found_out(monkeypatch):
     found = pass_through(passes, ids_BT, mask_BT, 8, by_steps=True)
     assert passes._lean_agrees == {False: False, True: False}
     assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("lora", [None, LoraConfig(rank=2)])
+def test_with_gradient_checkpointing_tokens_are_still_decoded_by_steps_and_scores_are_those_that_are_trained(lora):
+    """transformers sets a hook on the embeddings for it, and a model with hooks is left to its own layers."""
+    host = Host("h", small_model("qwen3"), CPU, 4096, gradient_checkpointing=True)
+    host.add_policy("a", DecodeSpec(SupportRule(), 6, frozenset()), OptimizerConfig(), lora, 0)
+    drawn = host.generate([GenerationRequest("a", b, None, tuple(range(30 + b, 50)), b, False) for b in range(3)])
+    assert host.decodes_itself
+    samples = [PolicySample(tuple(range(30 + b, 50)), g.response_ids, {"advantage": 1.0}, str(b)) for b, g in enumerate(drawn)]
+    scores = host.score("a", samples)
+    old = [PolicySample(s.context_ids, s.response_ids, s.data, s.origin, {"old_logprob": x}) for s, x in zip(samples, scores, strict=True)]
+    metrics = host.accumulate_policy("a", old, PolicyGradientLoss("sequence", None, 0.0, 0.0))
+    assert metrics["max_ratio"] == 1.0
+    # An adapter's A has no gradient while its B is zero.
+    trained = {n: p for n, p in host.loaded.model.named_parameters() if p.requires_grad and "lora_A" not in n}
+    assert trained
+    assert all(p.grad is not None and p.grad.norm() > 0 for p in trained.values())

@@ -39,8 +39,9 @@ def cuda_graph(work: Callable[[], object], stream: torch.cuda.Stream) -> Callabl
         graph.capture_begin(capture_error_mode="thread_local")
         try:
             work()
-        except RuntimeError:
-            # Ending a recording that was broken off complains, too; what broke it is raised.
+        except BaseException:
+            # Nothing else could run on a stream that is still recording. Ending what was broken off complains, too; what broke it
+            # is raised.
             with contextlib.suppress(RuntimeError):
                 graph.capture_end()
             raise

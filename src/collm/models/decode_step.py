@@ -193,7 +193,13 @@ def _linear(module: Any, narrow: torch.dtype | None) -> Apply:
 def _norm(module: Any) -> Apply:
     if module.weight.device.type == "cpu" and module.weight.dtype in WIDE:
         return partial(root_mean_square_norm, weight=module.weight, eps=module.weight.new_tensor(module.variance_epsilon))
-    return partial(F.rms_norm, normalized_shape=module.weight.shape, weight=module.weight, eps=module.variance_epsilon)
+    return partial(_wide_norm, weight=module.weight, eps=module.variance_epsilon)
+
+
+def _wide_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """torch's norm in the wider of both types: of two types it makes several operations."""
+    wide = torch.promote_types(x.dtype, weight.dtype)
+    return F.rms_norm(x.to(wide), weight.shape, weight.to(wide), eps)
 
 
 def _all_parts(layers: Sequence[Any]) -> list[Tensor | None] | None:

@@ -21,6 +21,7 @@ from collm.config.schema import LoraConfig, OptimizerConfig
 from collm.errors import ModelError
 from collm.models.accumulation import Accumulation
 from collm.models.adapters import AdapterSwitch
+from collm.models.cuda_attention import attend_without_cudnn
 from collm.models.decode_graph import Record, StepRecorder
 from collm.models.generation import Decoder, Generation, GenerationRequest
 from collm.models.host_batch import HostBatch
@@ -52,12 +53,16 @@ class Host:
         self.device = device
         self.loaded = loaded
         self.members: dict[str, Member] = {}
+        attend_without_cudnn(device)
         loaded.model.to(device)  # pyright: ignore[reportArgumentType]
         loaded.model.eval()
         self._token_budget = micro_batch_tokens
         self._checkpointing = gradient_checkpointing
         if gradient_checkpointing:
             loaded.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            # Such checkpoints need no gradient of the embeddings, for which transformers sets a hook: where there are hooks, modules
+            # are called as they are, and tokens are decoded by transformers' layers.
+            loaded.model.disable_input_require_grads()
         self._passes = DecoderPasses(loaded.model, device)
         self._recorder: StepRecorder | None = None
         self._switch: AdapterSwitch | None = None
@@ -189,6 +194,11 @@ class Host:
     def mixes_adapters(self) -> bool:
         """Whether one pass may serve several members."""
         return self._mixes_adapters
+
+    @property
+    def decodes_itself(self) -> bool:
+        """Whether tokens are decoded by collm's own step, which the first one has been compared with the model's."""
+        return self._passes.decodes_itself
 
     @contextmanager
     def generating(self) -> Iterator[None]:

@@ -17,8 +17,8 @@ from torch.utils.checkpoint import checkpoint
 from collm.models.fused_head import LinearHead
 from collm.models.sampling import RuleRows, support_log_softmax
 
-CHUNK_ELEMENTS = 1 << 23
-"""Largest positions x vocabulary held at once: 32 MB in fp32."""
+CHUNK_ELEMENTS = {"cpu": 1 << 23, "cuda": 1 << 25}
+"""Largest positions x vocabulary held at once: 32 MB in fp32, or what keeps a GPU busy (128 MB)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +34,23 @@ class TokenStats:
 
 
 def token_stats(
-    hidden_TD: Tensor, head: Callable[[Tensor], Tensor], targets_T: Tensor, rules: RuleRows, vocabulary: int, entropy: bool = True
+    hidden_TD: Tensor,
+    head: Callable[[Tensor], Tensor],
+    targets_T: Tensor,
+    rules: RuleRows,
+    vocabulary: int,
+    entropy: bool = True,
+    chunks_of: str | None = None,
 ) -> TokenStats:
     """Statistics of `targets_T` (T,) predicted from `hidden_TD` (T, D); `rules` holds one row per position.
 
-    Gradients flow through the log-probabilities and the entropies.
+    Gradients flow through the log-probabilities and the entropies. Chunks are as large as on the device `chunks_of` ("cpu",
+    "cuda"; None: the tensors' own).
     """
     if isinstance(head, LinearHead) and not rules.truncates:
         logprob_T, entropy_T = head.statistics(hidden_TD, targets_T, rules.temperature_B if rules.scales else None, entropy)
         return TokenStats(logprob_T, entropy_T, torch.ones_like(logprob_T))
-    chunk = max(1, CHUNK_ELEMENTS // vocabulary)
+    chunk = max(1, CHUNK_ELEMENTS[chunks_of or hidden_TD.device.type] // vocabulary)
     recompute = torch.is_grad_enabled() and hidden_TD.shape[0] > chunk
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     for start in range(0, hidden_TD.shape[0], chunk):

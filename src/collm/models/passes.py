@@ -181,6 +181,9 @@ class DecoderPasses:
     def _tries_layers(self) -> bool:
         if self._hooked or type(self.backbone) not in FAMILIES or not keeps_plain_kv(self.model) or not self._uses_sdpa:
             return False
+        if self.model.is_gradient_checkpointing:
+            # Passes in train mode are transformers' then. With others beside them an importance ratio would not start at exactly 1.
+            return False
         ids_1T = torch.arange(1, 9, device=self.device)[None] % embedding_rows(self.model)
         places = Places.of([0, 0, 0], [3, 7, 0], 1, self.device)
         own_1TD = self._model_hidden(ids_1T)

@@ -118,7 +118,12 @@ class _Scoring:
             logprob_P, entropy_P = head_in_one_block(hidden_PD, linear.weight, linear.bias, self.on_gpu)
             return TokenStats(logprob_P, entropy_P, torch.ones_like(logprob_P))
         rules = RuleRows.repeat(self.rule, len(hidden_PD), hidden_PD.device)
-        return token_stats(hidden_PD, head, torch.zeros(len(hidden_PD), dtype=torch.long), rules, self.passes.vocabulary)
+        targets_P = torch.zeros(len(hidden_PD), dtype=torch.long)
+        return token_stats(hidden_PD, head, targets_P, rules, self.passes.vocabulary, chunks_of=self.device_type)
+
+    @property
+    def device_type(self) -> str:
+        return "cuda" if self.on_gpu else "cpu"
 
     @property
     def by_blocks(self) -> bool:
@@ -126,15 +131,15 @@ class _Scoring:
 
     def places(self) -> Places:
         """The states that predict a response token."""
-        spans = self.batch.spans if self.by_blocks else _with_fewer_chunks(self.batch, self.passes.vocabulary).spans
+        spans = self.batch.spans if self.by_blocks else _with_fewer_chunks(self.batch, self.passes.vocabulary, self.device_type).spans
         columns = [c for start, stop in spans for c in range(start - 1, stop - 1)]
         rows = [row for row in range(self.batch.rows) for _ in columns]
         return Places.of(rows, columns * self.batch.rows, self.batch.rows, torch.device("cpu"))
 
 
-def _with_fewer_chunks(batch: Batch, vocabulary: int) -> Batch:
+def _with_fewer_chunks(batch: Batch, vocabulary: int, device_type: str) -> Batch:
     """The same batch with shorter responses where whole rows of logits would be made in many chunks: a few peak as many do."""
-    most = _CHUNKS_TRACED * max(1, CHUNK_ELEMENTS // vocabulary) // (batch.rows * max(1, len(batch.spans)))
+    most = _CHUNKS_TRACED * max(1, CHUNK_ELEMENTS[device_type] // vocabulary) // (batch.rows * max(1, len(batch.spans)))
     return replace(batch, spans=tuple((start, min(stop, start + max(1, most))) for start, stop in batch.spans))
 
 
