@@ -54,7 +54,7 @@ def measure_graphs(results: Results, clock: Clock, device: torch.device, sizes: 
 
 
 class Recordings:
-    """Records steps and counts it, for a model whose steps are not to be recorded goes on by plain ones."""
+    """Records steps and counts how often: where they cannot be recorded a host goes on by plain ones, without a word."""
 
     def __init__(self, record: Record) -> None:
         self._record = record

@@ -10,7 +10,7 @@ from collm.config.schema import AgentConfig, Config, CriticConfig, TrainingConfi
 from collm.errors import EnvContractError, ModelError
 from collm.models.chat import ChatFormat
 from collm.models.loading import LoadedModel
-from collm.models.team import build_team
+from collm.models.team import build_team, cast_at_every_pass
 
 
 def config(n: int = 2, **agent) -> Config:
@@ -69,3 +69,18 @@ def test_the_template_s_own_closing_token_ends_a_response_and_is_not_written_twi
     assert chat.closer_id() == closer
     assert tokenizer.decode(chat.following("two", closer)) == "<|user|>two<|assistant|>"
     assert tokenizer.decode(chat.following("two", 66)) == "<|close|><|user|>two<|assistant|>"
+
+
+@pytest.mark.parametrize(
+    ("device", "tuning", "dtype", "told"),
+    [
+        ("cuda", "lora", "float32", True),
+        ("cuda", "lora", "bfloat16", False),
+        ("cpu", "lora", "float32", False),
+        ("cuda", "full", "float32", False),
+    ],
+)
+def test_a_wide_frozen_base_on_a_gpu_is_told(device, tuning, dtype, told):
+    note = cast_at_every_pass("agent_0", AgentConfig(model="/m", tuning=tuning, dtype=dtype), torch.device(device))
+    assert (note is not None) == told
+    assert note is None or (note.startswith("agent_0: its frozen base /m is in float32") and "dtype: bfloat16" in note)

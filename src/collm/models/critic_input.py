@@ -51,7 +51,7 @@ class CriticReader:
     ) -> None:
         self._name = name
         # Episodes share pieces, and every pass reads an episode's anew.
-        self._ids = lru_cache(maxsize=1 << 12)(partial(text_ids, tokenizer))
+        self._ids = lru_cache(maxsize=1 << 9)(partial(text_ids, tokenizer))
         self._agents = list(agents)
         named = len(self._agents) > 1
         self._sees = {agent: f"[{agent} sees]\n" if named else "" for agent in self._agents}

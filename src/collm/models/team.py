@@ -6,6 +6,7 @@ Sections tuned by LoRA that name the same model, device and dtype share one host
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -96,6 +97,16 @@ def build_team(
     return Team(policies, critics, builder.hosts)
 
 
+def cast_at_every_pass(member: str, section: ModelSection, device: torch.device) -> str | None:
+    """What to tell whose frozen base is wider than a GPU computes; else None. Autocast keeps its casts of trained weights only."""
+    if device.type != "cuda" or section.tuning != "lora" or section.dtype != "float32":
+        return None
+    return (
+        f"{member}: its frozen base {section.model} is in float32, which a GPU casts to bfloat16 anew for every token; "
+        "set dtype: bfloat16 (adapters stay in float32)"
+    )
+
+
 def _alone_on_gpus(generating: list[Host]) -> Host | None:
     """The only one of these hosts on a GPU: nobody else may use one while a step is recorded, and hosts generate side by side."""
     on_gpus = {host.name: host for host in generating if host.device.type == "cuda"}
@@ -155,8 +166,10 @@ class _Builder:
             loaded = self._taken_live(member, section) or load_model(
                 model, kind, {"float32": torch.float32, "bfloat16": torch.bfloat16}[section.dtype]
             )
-            training = self._config.training
-            self.hosts[key] = Host(key, loaded, pick_device(section.device), training.micro_batch_tokens, training.gradient_checkpointing)
+            training, device = self._config.training, pick_device(section.device)
+            if member not in self._live and (note := cast_at_every_pass(member, section, device)) is not None:
+                warnings.warn(note, stacklevel=2)
+            self.hosts[key] = Host(key, loaded, device, training.micro_batch_tokens, training.gradient_checkpointing)
         return self.hosts[key]
 
     def _taken_live(self, member: str, section: ModelSection) -> LoadedModel | None:
