@@ -200,11 +200,14 @@ def test_the_end_breaks_off_what_is_being_stepped(tmp_path):
 # -- with the parent --------------------------------------------------------------------------------------------------
 
 SCRIPT = """
+import signal
 import sys
 from types import SimpleNamespace
 from step_envs import TrickEnv
 from collm.rollout.step_process import ProcessPool
 
+# Whoever runs the tests in the background has it ignored, by everything they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 pool = ProcessPool(1)
 env = TrickEnv(sys.argv[1])
 env.reset()
@@ -236,7 +239,10 @@ def test_a_worker_ends_with_a_parent_that_is_killed(tmp_path):
 def test_an_interruption_is_for_the_parent_which_ends_its_workers(tmp_path):
     process, worker = started(tmp_path)
     os.killpg(process.pid, signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
+    try:
+        said, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()  # where it goes on, its worker would spin for as long
     assert (said, process.returncode) == ("interrupted\n", 0)
     assert not alive(worker)
 

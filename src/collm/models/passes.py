@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from collm.errors import ModelError
 from collm.models.adapters import has_hooks
@@ -181,7 +182,7 @@ class DecoderPasses:
     def _tries_layers(self) -> bool:
         if self._hooked or type(self.backbone) not in FAMILIES or not keeps_plain_kv(self.model) or not self._uses_sdpa:
             return False
-        if self.model.is_gradient_checkpointing:
+        if any(isinstance(m, GradientCheckpointingLayer) and m.gradient_checkpointing for m in self.model.modules()):
             # Passes in train mode are transformers' then. With others beside them an importance ratio would not start at exactly 1.
             return False
         ids_1T = torch.arange(1, 9, device=self.device)[None] % embedding_rows(self.model)
